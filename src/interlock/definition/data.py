@@ -1,0 +1,148 @@
+"""The shape of an operation's data, as far as a definition needs it: field names, JSON types, defaults."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from typing import Any
+
+from interlock.errors import IllegalData, did_you_mean
+
+__all__ = ["Field", "Fields", "fields_of", "fit"]
+
+JSON_TYPES = ("string", "integer", "number", "boolean", "array", "object", "null")
+_BY_PYTHON = {str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null", dict: "object"}
+_REQUIRED = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field of the data: the JSON types it may have (empty: any), and its default where it has one."""
+
+    types: tuple[str, ...] = ()
+    required: bool = True
+    default: Any = None
+
+
+Fields = Mapping[str, Field]
+
+
+def fields_of(data_type: Any) -> Fields | None:
+    """Return the fields of a dataclass, a TypedDict or a struct; None for a type without named fields (dict, Any).
+
+    Raises:
+        TypeError: an annotation cannot be resolved, or the type is none that holds named fields.
+    """
+    if data_type is None or data_type is Any or isinstance(data_type, typing.TypeVar):
+        return None
+    origin = typing.get_origin(data_type) or data_type
+    if not isinstance(origin, type):
+        raise TypeError(f"{data_type!r} is no data type: use a dataclass, a TypedDict, a dict or Any")
+    if issubclass(origin, dict) and not hasattr(origin, "__required_keys__"):
+        return None
+    if origin is Mapping or typing.get_origin(data_type) is Mapping:
+        return None
+    try:
+        hints = typing.get_type_hints(origin)
+    except NameError as error:
+        raise TypeError(f"the fields of {origin.__name__} cannot be read: {error}; declare what it names at module level") from None
+    defaults = _defaults(origin)
+    if defaults is None:
+        raise TypeError(f"{origin.__name__} is no data type: use a dataclass, a TypedDict, a dict or Any")
+    return {
+        name: Field(_json_types(hints[name]), default is _REQUIRED, None if default is _REQUIRED else default)
+        for name, default in defaults.items()
+    }
+
+
+def _defaults(origin: Any) -> dict[str, Any] | None:
+    if is_dataclass(origin):
+        found = {}
+        for item in fields(origin):
+            if not item.init:
+                continue
+            value = item.default
+            if value is MISSING:
+                value = _REQUIRED if item.default_factory is MISSING else item.default_factory()
+            found[item.name] = value
+        return found
+    if hasattr(origin, "__required_keys__"):
+        return {name: _REQUIRED if name in origin.__required_keys__ else None for name in origin.__annotations__}
+    if hasattr(origin, "__struct_fields__"):
+        names, tail = origin.__struct_fields__, origin.__struct_defaults__
+        values = [_REQUIRED] * (len(names) - len(tail)) + [None if "Factory" in repr(value) else value for value in tail]
+        return dict(zip(names, values, strict=True))
+    return None
+
+
+def _json_types(hint: Any) -> tuple[str, ...]:
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        parts = [_json_types(part) for part in typing.get_args(hint)]
+        return () if () in parts else tuple(dict.fromkeys(name for part in parts for name in part))
+    if origin is typing.Literal:
+        return tuple(dict.fromkeys(_BY_PYTHON.get(type(value), "object") for value in typing.get_args(hint)))
+    if origin in (typing.Annotated, typing.Required, typing.NotRequired):
+        return _json_types(typing.get_args(hint)[0])
+    plain = origin or hint
+    if plain in _BY_PYTHON:
+        return (_BY_PYTHON[plain],)
+    if isinstance(plain, type) and issubclass(plain, list | tuple | set | frozenset):
+        return ("array",)
+    if isinstance(plain, type) and (is_dataclass(plain) or issubclass(plain, Mapping) or hasattr(plain, "__struct_fields__")):
+        return ("object",)
+    return ()
+
+
+def fit(fields: Fields | None, data: Mapping[str, Any], where: str, *, partial: bool = False) -> dict[str, Any]:
+    """Return ``data`` with defaults filled in, if it fits.
+
+    Args:
+        fields: the shape; None accepts any names.
+        data: plain JSON values by field name.
+        where: what the data is for, to begin an error with.
+        partial: only the given names are checked (an action's result); no defaults are filled in.
+
+    Raises:
+        IllegalData: a field is missing, unknown, or of another type.
+
+    >>> fit({"port": Field(("integer",))}, {"prt": 1}, "operation")
+    Traceback (most recent call last):
+    interlock.errors.IllegalData: operation: unknown field `prt` (did you mean `port`?); its fields are port
+    """
+    if fields is None:
+        return dict(data)
+    for name, value in data.items():
+        wanted = fields.get(name)
+        if wanted is None:
+            known = ", ".join(fields) or "none"
+            raise IllegalData(f"{where}: unknown field `{name}`{did_you_mean(name, fields)}; its fields are {known}", field=name)
+        if wanted.types and not _is_one_of(value, wanted.types):
+            raise IllegalData(
+                f"{where}: field `{name}` must be {' or '.join(wanted.types)}, not {_json_type(value)}", field=name, wanted=list(wanted.types)
+            )
+    if partial:
+        return dict(data)
+    whole = {}
+    for name, item in fields.items():
+        if name in data:
+            whole[name] = data[name]
+        elif item.required:
+            raise IllegalData(f"{where}: field `{name}` is missing; it needs {', '.join(n for n in fields if fields[n].required)}", field=name)
+        else:
+            whole[name] = item.default
+    return whole
+
+
+def _json_type(value: Any) -> str:
+    for python, name in ((bool, "boolean"), (int, "integer"), (float, "number"), (str, "string"), (type(None), "null")):
+        if isinstance(value, python):
+            return name
+    return "array" if isinstance(value, list | tuple) else "object" if isinstance(value, Mapping) else type(value).__name__
+
+
+def _is_one_of(value: Any, allowed: tuple[str, ...]) -> bool:
+    kind = _json_type(value)
+    return kind in allowed or (kind == "integer" and "number" in allowed)
