@@ -1,0 +1,309 @@
+"""Facts: what an operation's journal is made of. Each says one thing that happened; `fold` turns them into the snapshot.
+
+| group | facts |
+|---|---|
+| life | `Started`, `Entered` |
+| attempts | `Issued`, `Performed`, `AttemptFailed`, `RetryPlanned`, `AttemptLost`, `CutAsked`, `AttemptCut` |
+| choices | `Asked`, `Answered` |
+| events from outside | `Signalled`, `SignalHeld`, `TimerFired`, `CancelAccepted`, `Deferred` |
+| rollback | `RollbackBegan`, `UndoPlanned`, `Undone` |
+| people | `Paused`, `Resumed`, `BreakpointsSet`, `GotStuck`, `Retried`, `Skipped`, `Overrode` |
+
+Facts are self-contained: folding them needs no machine. Times are seconds since the epoch. A field with its default is left out of the
+stored form.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+__all__ = [
+    "Answered",
+    "Asked",
+    "AttemptCut",
+    "AttemptFailed",
+    "AttemptLost",
+    "Bounds",
+    "BreakpointsSet",
+    "CancelAccepted",
+    "CutAsked",
+    "Deferred",
+    "Entered",
+    "Fact",
+    "Failure",
+    "GotStuck",
+    "Issued",
+    "Overrode",
+    "Paused",
+    "Performed",
+    "Resumed",
+    "Retried",
+    "RetryPlanned",
+    "RollbackBegan",
+    "SignalHeld",
+    "Signalled",
+    "Skipped",
+    "Started",
+    "TimerFired",
+    "UndoPlanned",
+    "Undone",
+]
+
+AttemptKind = Literal["perform", "undo", "choose"]
+Cause = Literal["event", "timer", "cancel"]
+CutCause = Literal["cancel", "event", "timer", "timeout", "heartbeat"]
+
+
+class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why an attempt failed.
+
+    Attributes:
+        kind: name of the error's class, or ``timeout``, ``heartbeat``, ``lost``.
+        message: for people.
+        kinds: the names of the error's class and its bases, nearest first: what retry policies are matched against.
+        final: trying again is of no use.
+        retry_after: seconds that the action asked to wait.
+    """
+
+    kind: str
+    message: str = ""
+    kinds: tuple[str, ...] = ()
+    final: bool = False
+    retry_after: float | None = None
+
+
+class Bounds(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a caller set for one operation at its start; by state, in seconds and attempts, in place of the machine's."""
+
+    deadline: float | None = None
+    timeouts: dict[str, float] = {}
+    within: dict[str, float] = {}
+    retries: dict[str, int] = {}
+
+
+class _Fact(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="fact", tag=lambda name: name[0].lower() + name[1:]):
+    """Base of all facts."""
+
+
+class Started(_Fact):
+    """The operation exists. ``by`` is who asked for it."""
+
+    id: str
+    machine: str
+    version: int
+    data: dict[str, Any]
+    by: str = ""
+    bounds: Bounds | None = None
+    breakpoints: tuple[str, ...] = ()
+
+
+class Entered(_Fact):
+    """The operation is in ``state`` now. ``timers`` are all that run from here on, by name, at absolute times."""
+
+    state: str
+    kind: Literal["acting", "waiting", "final"] = "acting"
+    queue: str = ""
+    timers: dict[str, float] = {}
+    outcome: str | None = None
+
+
+class Issued(_Fact):
+    """An attempt may be performed by ``worker``; its token is this fact's sequence number. ``step``: from now on it must be undone."""
+
+    worker: str
+    number: int = 1
+    until: float | None = None
+    recover: bool = False
+    step: bool = False
+
+
+class Performed(_Fact):
+    """The action ended with an outcome; ``data`` is what it added."""
+
+    event: str = "done"
+    data: dict[str, Any] = {}
+
+
+class AttemptFailed(_Fact):
+    """The attempt ended with a failure."""
+
+    failure: Failure
+
+
+class RetryPlanned(_Fact):
+    """The next attempt is not issued before ``at``."""
+
+    at: float
+
+
+class AttemptLost(_Fact):
+    """The attempt ended without anybody knowing how: its lease lapsed, or its worker handed it over."""
+
+    reason: Literal["lapsed", "handover"] = "lapsed"
+
+
+class CutAsked(_Fact):
+    """The running attempt is to be ended."""
+
+    cause: CutCause
+
+
+class AttemptCut(_Fact):
+    """The attempt that was to be ended has ended, without an outcome."""
+
+
+class Asked(_Fact):
+    """The way on depends on conditions; a worker has to answer them. ``cause`` and ``name`` say what led here."""
+
+    cause: Cause
+    name: str
+    conditions: tuple[str, ...]
+    queue: str = ""
+
+
+class Answered(_Fact):
+    """What the conditions said."""
+
+    answers: dict[str, bool]
+
+
+class Signalled(_Fact):
+    """A signal was accepted. ``held``: it had been waiting for a state that accepts it."""
+
+    event: str
+    data: dict[str, Any] = {}
+    key: str = ""
+    by: str = ""
+    held: bool = False
+
+
+class SignalHeld(_Fact):
+    """A signal is kept until a state accepts it."""
+
+    event: str
+    data: dict[str, Any] = {}
+    key: str = ""
+    by: str = ""
+
+
+class TimerFired(_Fact):
+    """A timer's time has come: ``within``, ``after:N``, ``group:NAME`` or ``deadline``."""
+
+    timer: str
+
+
+class CancelAccepted(_Fact):
+    """Somebody asked for the operation to be cancelled, and it will be."""
+
+    by: str = ""
+    reason: str = ""
+
+
+class Deferred(_Fact):
+    """What happens next is settled and waits for the running attempt to end."""
+
+    cause: Cause
+    name: str = ""
+
+
+class RollbackBegan(_Fact):
+    """From here on steps are undone; it ends in the final state ``to``."""
+
+    to: str
+    cause: str = ""
+
+
+class UndoPlanned(_Fact):
+    """The step ``state`` is undone next."""
+
+    state: str
+    queue: str = ""
+
+
+class Undone(_Fact):
+    """The step ``state`` is undone."""
+
+    state: str
+
+
+class Paused(_Fact):
+    """Nothing more is started. ``breakpoint``: it stopped before a state that somebody had named."""
+
+    by: str = ""
+    reason: str = ""
+    breakpoint: bool = False
+
+
+class Resumed(_Fact):
+    """The pause is over."""
+
+    by: str = ""
+
+
+class BreakpointsSet(_Fact):
+    """The operation pauses before each of these states; replaces the earlier set."""
+
+    states: tuple[str, ...]
+    by: str = ""
+
+
+class GotStuck(_Fact):
+    """The operation needs a person. ``code``: ``undo-failed``, ``past-pivot``, ``no-exit`` or ``no-answer``."""
+
+    code: str
+    reason: str
+
+
+class Retried(_Fact):
+    """A person had it tried again."""
+
+    by: str = ""
+    reason: str = ""
+
+
+class Skipped(_Fact):
+    """A person declared the step done (or undone)."""
+
+    by: str = ""
+    reason: str = ""
+
+
+class Overrode(_Fact):
+    """A person moved the operation to ``to``; ``broke`` names the machine's rules that this broke."""
+
+    to: str
+    by: str = ""
+    reason: str = ""
+    broke: tuple[str, ...] = ()
+
+
+Fact = (
+    Started
+    | Entered
+    | Issued
+    | Performed
+    | AttemptFailed
+    | RetryPlanned
+    | AttemptLost
+    | CutAsked
+    | AttemptCut
+    | Asked
+    | Answered
+    | Signalled
+    | SignalHeld
+    | TimerFired
+    | CancelAccepted
+    | Deferred
+    | RollbackBegan
+    | UndoPlanned
+    | Undone
+    | Paused
+    | Resumed
+    | BreakpointsSet
+    | GotStuck
+    | Retried
+    | Skipped
+    | Overrode
+)

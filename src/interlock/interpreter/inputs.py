@@ -1,0 +1,236 @@
+"""Inputs: everything that can happen to an operation, as `decide` is told of it; and effects, what `decide` asks the shell to do.
+
+| from | inputs |
+|---|---|
+| a caller | `Start`, `Signal`, `Cancel`, `Pause`, `Resume`, `Retry`, `Skip`, `Override` |
+| a worker | `Take`, `Done`, `Failed`, `Stopped`, `Silent` |
+| the clock | `Tick`, `Lapsed` |
+
+Inputs that a worker brings carry its `Offer`: the right to issue the next attempt to it in the same decision.
+
+The shell's duties on receiving a `Decision`:
+
+1. Commit its facts and its snapshot in one transaction, compare-and-set on the sequence number the decision was made from.
+2. Only then carry out its effects, and only then answer whoever brought the input.
+3. If the compare-and-set fails, drop the decision, read the operation again and decide anew.
+4. `Perform`: perform the action under the token; bring back exactly one `Done`, `Failed` or `Stopped` with that token.
+5. `Cut`: have the attempt with that token ended; bring back `Stopped` only when it really has ended.
+6. `Wake`: bring a `Tick` at that time. Waking early or twice does no harm.
+7. After a crash nothing else is needed: `outstanding(snapshot)` gives the effects that are due.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from interlock.interpreter.facts import AttemptKind, Bounds, CutCause, Failure
+
+__all__ = [
+    "Cancel",
+    "Cut",
+    "Done",
+    "Effect",
+    "Failed",
+    "Input",
+    "Lapsed",
+    "Offer",
+    "Override",
+    "Pause",
+    "Perform",
+    "Resume",
+    "Retry",
+    "Signal",
+    "Silent",
+    "Skip",
+    "Start",
+    "Stopped",
+    "Take",
+    "Tick",
+    "Wake",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A worker that would perform the next attempt: its name, and the queues it serves (``""`` is the default queue)."""
+
+    worker: str
+    queues: frozenset[str] = frozenset({""})
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Start an operation. ``state``: which initial state, where there are several. ``deadline`` in ``bounds`` is absolute."""
+
+    id: str
+    data: Mapping[str, Any]
+    state: str | None = None
+    by: str = ""
+    bounds: Bounds | None = None
+    breakpoints: tuple[str, ...] = ()
+    offer: Offer | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """A worker offers itself for a queued operation."""
+
+    offer: Offer
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The attempt ended well: with the outcome ``event`` and data to add; or, for a choice, with the conditions' answers.
+
+    ``answers`` may hold answers to the conditions of the exit that follows, so that no second attempt is needed for them.
+    """
+
+    token: int
+    event: str = "done"
+    data: Mapping[str, Any] = field(default_factory=dict)
+    answers: Mapping[str, bool] = field(default_factory=dict)
+    offer: Offer | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The attempt ended badly."""
+
+    token: int
+    failure: Failure
+    offer: Offer | None = None
+    answers: Mapping[str, bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """The attempt was ended and has really ended: because it was cut, or because its worker hands it over."""
+
+    token: int
+    offer: Offer | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Silent:
+    """The attempt's action has missed its heartbeat."""
+
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lapsed:
+    """The lease of ``worker`` has lapsed: whatever it was attempting has to be taken over."""
+
+    worker: str
+    offer: Offer | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has passed."""
+
+    offer: Offer | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """An event from outside. ``key``: a second signal with the same key is a no-op. ``hold``: keep it until a state accepts it."""
+
+    event: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+    key: str = ""
+    hold: bool = False
+    by: str = ""
+    offer: Offer | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Undo what was started and end as cancelled."""
+
+    by: str = ""
+    reason: str = ""
+    offer: Offer | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Start nothing more. ``before``: go on, and pause before each of these states instead."""
+
+    by: str = ""
+    reason: str = ""
+    before: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """End the pause."""
+
+    by: str = ""
+    offer: Offer | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """A person: try what is stuck again, or what waits for its next attempt at once."""
+
+    by: str = ""
+    reason: str = ""
+    offer: Offer | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """A person: what is stuck has been done by hand."""
+
+    by: str = ""
+    reason: str = ""
+    offer: Offer | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """A person: move to the state ``to``, whatever the machine says."""
+
+    to: str
+    by: str = ""
+    reason: str = ""
+    offer: Offer | None = None
+
+
+Input = (
+    Start | Take | Done | Failed | Stopped | Silent | Lapsed | Tick | Signal | Cancel | Pause | Resume | Retry | Skip | Override
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Perform:
+    """Perform an attempt. ``kind``: the action, its undo, or the conditions named in ``conditions``."""
+
+    token: int
+    kind: AttemptKind
+    state: str
+    number: int
+    recover: bool
+    key: str
+    conditions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """End the attempt with this token."""
+
+    token: int
+    cause: CutCause
+
+
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """Bring a `Tick` at this time."""
+
+    at: float
+
+
+Effect = Perform | Cut | Wake

@@ -1,0 +1,393 @@
+"""The snapshot: everything there is to know about an operation at a sequence number, and `fold`, the only way it changes.
+
+What an operation is doing lives in its ``phase``, and each phase holds what it alone needs:
+
+| phase | status (see `status_of`) | holds |
+|---|---|---|
+| `Queued` | queued | what is to be attempted, where, not before when |
+| `Running` | running | the attempt: token, worker, its bounds, whether it is to be ended |
+| `Waiting` | waiting | nothing: timers and signals move it |
+| `Stuck` | stuck | why, and what was being attempted |
+| `Ended` | succeeded, failed, cancelled | the outcome |
+| `Settling` | never stored | what the attempt that just ended was for |
+
+A pause and a rollback lie across phases: they are fields of the snapshot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import msgspec
+from msgspec.structs import replace
+
+from interlock.interpreter import facts as f
+from interlock.interpreter.facts import AttemptKind, Bounds, Cause, CutCause, Fact, Failure
+
+__all__ = [
+    "Choice",
+    "Ended",
+    "Held",
+    "Pause",
+    "Pending",
+    "Phase",
+    "Queued",
+    "RollingBack",
+    "Running",
+    "Settling",
+    "Snapshot",
+    "Stuck",
+    "Waiting",
+    "fold",
+    "status_of",
+    "timer_at",
+]
+
+Status = Literal["queued", "running", "waiting", "paused", "reverting", "stuck", "succeeded", "failed", "cancelled"]
+KEYS = 128
+
+
+class _Phase(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="is", tag=str.lower):
+    """Base of all phases."""
+
+
+class Queued(_Phase):
+    """Nothing of the step has begun: it waits for a worker of ``queue``, not before ``ready_at``."""
+
+    kind: AttemptKind
+    state: str
+    ready_at: float
+    queue: str = ""
+    recover: bool = False
+
+
+class Running(_Phase):
+    """An attempt is issued to ``worker``. ``until``: its timeout. ``cut``: why it is to be ended, if it is."""
+
+    kind: AttemptKind
+    state: str
+    token: int
+    worker: str
+    since: float
+    number: int = 1
+    queue: str = ""
+    until: float | None = None
+    recover: bool = False
+    cut: CutCause | None = None
+
+
+class Waiting(_Phase):
+    """An event or a timer moves it on."""
+
+
+class Stuck(_Phase):
+    """It needs a person. ``kind`` and ``state``: what was being attempted."""
+
+    kind: AttemptKind
+    state: str
+    code: str
+    reason: str
+    queue: str = ""
+
+
+class Ended(_Phase):
+    """It is over."""
+
+    outcome: Literal["succeeded", "failed", "cancelled"]
+
+
+class Settling(_Phase):
+    """Between two facts of one decision only."""
+
+    kind: AttemptKind
+    state: str
+    queue: str = ""
+
+
+Phase = Queued | Running | Waiting | Stuck | Ended | Settling
+
+
+class RollingBack(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Steps are being undone; it ends in the final state ``to``."""
+
+    to: str
+    cause: str = ""
+
+
+class Pending(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What happens when the running attempt has ended: an exit by event, by timer, or a cancel."""
+
+    cause: Cause
+    name: str = ""
+
+
+class Choice(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An exit whose conditions a worker has yet to answer."""
+
+    cause: Cause
+    name: str
+    conditions: tuple[str, ...]
+
+
+class Pause(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Nothing more is started."""
+
+    by: str = ""
+    reason: str = ""
+
+
+class Held(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A signal kept until a state accepts it."""
+
+    event: str
+    data: dict[str, Any] = {}
+    key: str = ""
+    by: str = ""
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An operation at sequence number ``seq``: the number of facts folded into it.
+
+    Attributes:
+        id, machine, version: which operation, of which machine.
+        state: where it is; during a rollback, where the rollback began.
+        data: plain JSON values by field.
+        started, since, changed: when it was started, entered its state, and was last moved.
+        visit: sequence number of entering the state; with the id it makes the stay's stable idempotency key.
+        attempts: failed attempts in this stay, or of this undo. lost: attempts nobody knows the end of.
+        timers: absolute times by name.
+        steps: states whose started attempts must be undone, oldest first.
+        keys: the idempotency keys of the last 128 signals.
+    """
+
+    id: str
+    machine: str
+    version: int
+    seq: int
+    status: Status
+    state: str
+    data: dict[str, Any]
+    started: float
+    since: float
+    changed: float
+    phase: Phase
+    visit: int = 0
+    attempts: int = 0
+    lost: int = 0
+    timers: dict[str, float] = {}
+    steps: tuple[str, ...] = ()
+    rollback: RollingBack | None = None
+    pending: Pending | None = None
+    choice: Choice | None = None
+    paused: Pause | None = None
+    held: tuple[Held, ...] = ()
+    keys: tuple[str, ...] = ()
+    breakpoints: tuple[str, ...] = ()
+    bounds: Bounds | None = None
+    failure: Failure | None = None
+    by: str = ""
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is over."""
+        return type(self.phase) is Ended
+
+
+def status_of(snapshot: Snapshot) -> Status:
+    """Return the status that follows from phase, pause and rollback."""
+    phase = snapshot.phase
+    kind = type(phase)
+    if kind is Running:
+        return "reverting" if snapshot.rollback else "running"
+    if kind is Ended:
+        assert isinstance(phase, Ended)
+        return phase.outcome
+    if kind is Stuck:
+        return "stuck"
+    if snapshot.paused:
+        return "paused"
+    if snapshot.rollback:
+        return "reverting"
+    return "waiting" if kind is Waiting else "queued"
+
+
+def timer_at(snapshot: Snapshot) -> float | None:
+    """Return when the clock alone must move the operation next (an attempt's timeout included), or None."""
+    phase = snapshot.phase
+    if type(phase) in (Ended, Stuck) or snapshot.pending:
+        return None
+    until = phase.until if isinstance(phase, Running) and phase.cut is None else None
+    if snapshot.paused:
+        return until
+    times = list(snapshot.timers.values())
+    if until is not None:
+        times.append(until)
+    return min(times) if times else None
+
+
+def fold(snapshot: Snapshot | None, fact: Fact, at: float) -> Snapshot:
+    """Return the snapshot after ``fact``, which happened at ``at``. The first fact of an operation is `Started`."""
+    if snapshot is None:
+        assert isinstance(fact, f.Started), f"the first fact must be Started, not {fact!r}"
+        return Snapshot(
+            id=fact.id, machine=fact.machine, version=fact.version, seq=1, status="queued", state="", data=fact.data,
+            started=at, since=at, changed=at, phase=Settling("perform", ""), by=fact.by, bounds=fact.bounds,
+            breakpoints=fact.breakpoints,
+        )  # fmt: skip
+    changes = _FOLDS[type(fact)](snapshot, fact, at)
+    after = replace(snapshot, seq=snapshot.seq + 1, changed=at, **changes)
+    status = status_of(after)
+    return after if status == after.status else replace(after, status=status)
+
+
+Changes = dict[str, Any]
+
+
+def _entered(snapshot: Snapshot, fact: f.Entered, at: float) -> Changes:
+    phase: Phase
+    if fact.kind == "final":
+        assert fact.outcome in ("succeeded", "failed", "cancelled")
+        phase = Ended(fact.outcome)
+    elif fact.kind == "waiting":
+        phase = Waiting()
+    else:
+        phase = Queued("perform", fact.state, at, fact.queue)
+    return {
+        "state": fact.state, "since": at, "visit": snapshot.seq + 1, "attempts": 0, "lost": 0, "timers": fact.timers, "phase": phase,
+        "rollback": None, "pending": None, "choice": None,
+    }  # fmt: skip
+
+
+def _issued(snapshot: Snapshot, fact: f.Issued, at: float) -> Changes:
+    queued = snapshot.phase
+    assert isinstance(queued, Queued), f"{snapshot.id}: an attempt issued while {queued!r}"
+    running = Running(
+        queued.kind, queued.state, snapshot.seq + 1, fact.worker, at, fact.number, queued.queue, fact.until, fact.recover
+    )
+    if not fact.step:
+        return {"phase": running}
+    rest = tuple(state for state in snapshot.steps if state != queued.state)
+    return {"phase": running, "steps": (*rest, queued.state)}
+
+
+def _settling(snapshot: Snapshot) -> Settling:
+    phase = snapshot.phase
+    if isinstance(phase, Waiting | Ended):
+        return Settling("perform", snapshot.state)
+    return Settling(phase.kind, phase.state, phase.queue)
+
+
+def _performed(snapshot: Snapshot, fact: f.Performed, at: float) -> Changes:
+    data = {**snapshot.data, **fact.data} if fact.data else snapshot.data
+    return {"phase": _settling(snapshot), "data": data}
+
+
+def _failed(snapshot: Snapshot, fact: f.AttemptFailed, at: float) -> Changes:
+    return {"phase": _settling(snapshot), "attempts": snapshot.attempts + 1, "failure": fact.failure}
+
+
+def _requeue(snapshot: Snapshot, at: float, *, recover: bool = False) -> Queued:
+    was = _settling(snapshot)
+    return Queued(was.kind, was.state, at, was.queue, recover)
+
+
+def _lost(snapshot: Snapshot, fact: f.AttemptLost, at: float) -> Changes:
+    lost = snapshot.lost + (fact.reason == "lapsed")
+    return {"phase": _requeue(snapshot, at, recover=True), "lost": lost}
+
+
+def _cut_asked(snapshot: Snapshot, fact: f.CutAsked, at: float) -> Changes:
+    assert isinstance(snapshot.phase, Running)
+    return {"phase": replace(snapshot.phase, cut=fact.cause)}
+
+
+def _asked(snapshot: Snapshot, fact: f.Asked, at: float) -> Changes:
+    choice = Choice(fact.cause, fact.name, fact.conditions)
+    return {"choice": choice, "phase": Queued("choose", snapshot.state, at, fact.queue), "attempts": 0, "lost": 0}
+
+
+def _answered(snapshot: Snapshot, fact: f.Answered, at: float) -> Changes:
+    return {"phase": Settling("perform", snapshot.state), "choice": None}
+
+
+def _signalled(snapshot: Snapshot, fact: f.Signalled, at: float) -> Changes:
+    changes: Changes = {}
+    if fact.data:
+        changes["data"] = {**snapshot.data, **fact.data}
+    if fact.held:
+        held = list(snapshot.held)
+        held.remove(next(one for one in held if one.event == fact.event and one.key == fact.key))
+        changes["held"] = tuple(held)
+    elif fact.key:
+        changes["keys"] = (*snapshot.keys, fact.key)[-KEYS:]
+    return changes
+
+
+def _signal_held(snapshot: Snapshot, fact: f.SignalHeld, at: float) -> Changes:
+    changes: Changes = {"held": (*snapshot.held, Held(fact.event, fact.data, fact.key, fact.by))}
+    if fact.key:
+        changes["keys"] = (*snapshot.keys, fact.key)[-KEYS:]
+    return changes
+
+
+def _timer_fired(snapshot: Snapshot, fact: f.TimerFired, at: float) -> Changes:
+    return {"timers": {name: due for name, due in snapshot.timers.items() if name != fact.timer}}
+
+
+def _rollback_began(snapshot: Snapshot, fact: f.RollbackBegan, at: float) -> Changes:
+    return {
+        "rollback": RollingBack(fact.to, fact.cause), "timers": {}, "pending": None, "choice": None,
+        "phase": Settling("undo", snapshot.state),
+    }  # fmt: skip
+
+
+def _undo_planned(snapshot: Snapshot, fact: f.UndoPlanned, at: float) -> Changes:
+    return {"phase": Queued("undo", fact.state, at, fact.queue), "attempts": 0, "lost": 0, "visit": snapshot.seq + 1}
+
+
+def _undone(snapshot: Snapshot, fact: f.Undone, at: float) -> Changes:
+    return {"phase": _settling(snapshot), "steps": tuple(state for state in snapshot.steps if state != fact.state)}
+
+
+def _got_stuck(snapshot: Snapshot, fact: f.GotStuck, at: float) -> Changes:
+    was = _settling(snapshot)
+    return {"phase": Stuck(was.kind, was.state, fact.code, fact.reason, was.queue), "pending": None}
+
+
+def _retried(snapshot: Snapshot, fact: f.Retried, at: float) -> Changes:
+    recover = isinstance(snapshot.phase, Queued) and snapshot.phase.recover
+    return {"phase": _requeue(snapshot, at, recover=recover), "attempts": 0, "lost": 0}
+
+
+def _overrode(snapshot: Snapshot, fact: f.Overrode, at: float) -> Changes:
+    return {"phase": Settling("perform", snapshot.state), "rollback": None, "pending": None, "choice": None, "paused": None}
+
+
+_FOLDS: dict[type, Callable[[Snapshot, Any, float], Changes]] = {
+    f.Entered: _entered,
+    f.Issued: _issued,
+    f.Performed: _performed,
+    f.AttemptFailed: _failed,
+    f.RetryPlanned: lambda snapshot, fact, at: {"phase": _requeue(snapshot, fact.at)},
+    f.AttemptLost: _lost,
+    f.CutAsked: _cut_asked,
+    f.AttemptCut: lambda snapshot, fact, at: {"phase": _settling(snapshot)},
+    f.Asked: _asked,
+    f.Answered: _answered,
+    f.Signalled: _signalled,
+    f.SignalHeld: _signal_held,
+    f.TimerFired: _timer_fired,
+    f.CancelAccepted: lambda snapshot, fact, at: {"paused": None},
+    f.Deferred: lambda snapshot, fact, at: {"pending": Pending(fact.cause, fact.name)},
+    f.RollbackBegan: _rollback_began,
+    f.UndoPlanned: _undo_planned,
+    f.Undone: _undone,
+    f.Paused: lambda snapshot, fact, at: {"paused": Pause(fact.by, fact.reason)},
+    f.Resumed: lambda snapshot, fact, at: {"paused": None},
+    f.BreakpointsSet: lambda snapshot, fact, at: {"breakpoints": fact.states},
+    f.GotStuck: _got_stuck,
+    f.Retried: _retried,
+    f.Skipped: lambda snapshot, fact, at: {"phase": _settling(snapshot)},
+    f.Overrode: _overrode,
+}

@@ -1,0 +1,174 @@
+"""The store contract: a few verbs and no opinions.
+
+A store keeps snapshots, journals, definitions and workers' leases. It never interprets them: what a snapshot means is decided above it. Its
+verbs are synchronous; whoever calls them owns the thread. Every store passes the same suite (`tests/store_contract.py`); `MemoryStore` is
+the reference.
+
+What a store promises:
+
+1. `commit` is one transaction. Each entry is a compare-and-set on the operation's sequence number; an entry that loses changes nothing and
+   does not disturb the others. When `commit` has returned, the winners survive the loss of power.
+2. A `commit` that raises changed nothing.
+3. Journal positions grow with commits; a reader of the tail misses nothing.
+4. Reads see every commit that returned before them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from interlock.interpreter.facts import Fact
+from interlock.interpreter.snapshot import Snapshot
+
+__all__ = ["Entry", "Lease", "Page", "Progress", "Record", "Store"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One decision to commit: ``facts`` led from sequence number ``expected`` (0: the operation is new) to ``snapshot``, at ``at``."""
+
+    snapshot: Snapshot
+    expected: int
+    facts: tuple[Fact, ...]
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One decision in the journal. ``seq`` is that of its last fact; ``position`` orders all records of a store."""
+
+    position: int
+    operation: str
+    seq: int
+    at: float
+    facts: tuple[Fact, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A worker's right to perform what was issued to it, until ``until`` (seconds since the epoch).
+
+    Attributes:
+        worker: unique for each start of a worker.
+        until: when it lapses unless renewed.
+        process: identity of its process on its machine, ``""`` if unknown: ``boot id/pid/start time``. Lets a neighbour on
+            the same machine see that the process is gone before the lease lapses.
+        queues, machines: what it serves, for people who ask who could.
+    """
+
+    worker: str
+    until: float
+    process: str = ""
+    queues: tuple[str, ...] = ("",)
+    machines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What an attempt last said of itself. Not a fact: it may be lost."""
+
+    operation: str
+    token: int
+    at: float
+    done: float
+    total: float | None = None
+    unit: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Part of a list, and the cursor that continues it; None at its end."""
+
+    snapshots: tuple[Snapshot, ...]
+    cursor: str | None
+
+
+class Store(Protocol):
+    """Verbs every store has. Times are seconds since the epoch, given by the caller: a store has no clock."""
+
+    def commit(self, entries: Sequence[Entry]) -> list[bool]:
+        """Commit decisions in one transaction; return for each whether it won its compare-and-set.
+
+        An entry with ``expected`` 0 wins if no operation of that id exists. Entries of one operation may follow each other in a group.
+        """
+        ...
+
+    def load(self, operations: Sequence[str]) -> list[Snapshot]:
+        """Return the snapshots of those of ``operations`` that exist, in the order asked for."""
+        ...
+
+    def due(self, machines: Collection[str], queues: Collection[str], now: float, limit: int) -> list[Snapshot]:
+        """Return operations of ``machines`` that nobody performs and that can move at ``now``, longest due first:
+
+        queued (not paused) for one of ``queues`` with ``ready_at`` reached, or with `timer_at` reached.
+        """
+        ...
+
+    def next_due(self, machines: Collection[str], queues: Collection[str]) -> float | None:
+        """Return the earliest time at which `due` would find something, or None."""
+        ...
+
+    def held(self, worker: str, limit: int) -> list[Snapshot]:
+        """Return operations with an attempt issued to ``worker``."""
+        ...
+
+    def renew(self, lease: Lease) -> None:
+        """Record a lease, or renew it."""
+        ...
+
+    def leases(self) -> list[Lease]:
+        """Return all leases, lapsed ones included."""
+        ...
+
+    def retire(self, worker: str) -> None:
+        """Forget a worker's lease."""
+        ...
+
+    def define(self, machine: str, version: int, document: Mapping[str, Any]) -> None:
+        """Keep a definition for ever; the same again is a no-op. Raises `Refused` if that version is known with another content."""
+        ...
+
+    def definition(self, machine: str, version: int) -> dict[str, Any] | None:
+        """Return a definition's document."""
+        ...
+
+    def definitions(self) -> list[tuple[str, int]]:
+        """Return the names and versions of all definitions."""
+        ...
+
+    def journal(self, operation: str, after: int, limit: int) -> list[Record]:
+        """Return an operation's records whose ``seq`` is above ``after``, in order."""
+        ...
+
+    def tail(self, after: int, limit: int) -> list[Record]:
+        """Return all operations' records whose ``position`` is above ``after``, in order."""
+        ...
+
+    def position(self) -> int:
+        """Return the position of the last record; 0 for an empty journal."""
+        ...
+
+    def search(
+        self, *, machine: str | None, status: Collection[str], state: str | None, cursor: str | None, limit: int
+    ) -> Page:
+        """Return operations, newest first, that match everything given (an empty ``status`` matches all)."""
+        ...
+
+    def counts(self) -> dict[tuple[str, str, str], int]:
+        """Return the number of operations by (machine, state, status)."""
+        ...
+
+    def report(self, progress: Sequence[Progress]) -> None:
+        """Keep each operation's newest progress. Not durable: it may be lost with the power, never with a clean close."""
+        ...
+
+    def progress(self, operation: str) -> Progress | None:
+        """Return an operation's newest progress."""
+        ...
+
+    def close(self) -> None:
+        """Release what the store holds. Safe to call twice."""
+        ...
