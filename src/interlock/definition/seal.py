@@ -89,6 +89,11 @@ def _kinds(definition: Definition) -> Iterator[Fault]:
             for event in ("failed", "timeout"):
                 if event in state.on and not (event == "timeout" and state.within is not None):
                     yield Fault("useless-option", where, f"waits for `{event}`, an action's outcome", "Give the event a name of its own.")
+        bounds = [("after", wait) for wait in state.after]
+        bounds += [(option, getattr(state, option)) for option in ("timeout", "within", "heartbeat")]
+        for option, value in bounds:
+            if value == 0:
+                yield Fault("bad-option", where, f"has {option} of no duration", "Give it a duration above 0 seconds, or leave it out.")
         for option, allowed in _OPTIONS.items():
             value = getattr(state, option)
             if value is not None and value not in allowed:

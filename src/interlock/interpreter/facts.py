@@ -257,10 +257,11 @@ class GotStuck(_Fact):
 
 
 class Retried(_Fact):
-    """A person had it tried again."""
+    """A person had it tried again. ``waits``: nothing is performed in the state, it waits once more."""
 
     by: str = ""
     reason: str = ""
+    waits: bool = False
 
 
 class Skipped(_Fact):

@@ -356,6 +356,8 @@ def _got_stuck(snapshot: Snapshot, fact: f.GotStuck, at: float) -> Changes:
 
 
 def _retried(snapshot: Snapshot, fact: f.Retried, at: float) -> Changes:
+    if fact.waits:
+        return {"phase": Waiting(), "attempts": 0, "lost": 0}
     recover = isinstance(snapshot.phase, Queued) and snapshot.phase.recover
     return {"phase": _requeue(snapshot, at, recover=recover), "attempts": 0, "lost": 0}
 

@@ -1,0 +1,50 @@
+"""What can be asked of an operation as it stands: the list that a refusal, a 409 and `why` show."""
+
+from __future__ import annotations
+
+from interlock.definition.machine import RESERVED_EVENTS, Definition
+from interlock.interpreter.snapshot import Ended, Queued, Running, Snapshot, Stuck
+
+__all__ = ["possible", "reachable_signals", "signals"]
+
+
+def signals(machine: Definition, snapshot: Snapshot) -> frozenset[str]:
+    """Return the events that a signal may bring now."""
+    phase = snapshot.phase
+    if type(phase) in (Ended, Stuck) or snapshot.rollback or snapshot.pending or snapshot.choice:
+        return frozenset()
+    return frozenset(machine.table[snapshot.state].exits) - RESERVED_EVENTS
+
+
+def reachable_signals(machine: Definition, snapshot: Snapshot) -> frozenset[str]:
+    """Return the events that some state ahead accepts, the present one included."""
+    if snapshot.ended or snapshot.rollback:
+        return frozenset()
+    found, todo = {snapshot.state}, [snapshot.state]
+    while todo:
+        for _, branch in machine.table[todo.pop()].targets():
+            if branch.to not in found:
+                found.add(branch.to)
+                todo.append(branch.to)
+    return frozenset(event for state in found for event in machine.table[state].exits) - RESERVED_EVENTS
+
+
+def possible(machine: Definition, snapshot: Snapshot) -> tuple[str, ...]:
+    """Return what can be asked now, in the words of the command line: ``signal abort``, ``cancel``, ``retry``, ..."""
+    if snapshot.ended:
+        return ()
+    phase = snapshot.phase
+    found = [f"signal {event}" for event in sorted(signals(machine, snapshot))]
+    cancelling = snapshot.pending is not None and snapshot.pending.cause == "cancel"
+    if not snapshot.rollback and not cancelling and machine.table[snapshot.state].cancel != "refuse":
+        found.append("cancel")
+    found.append("resume" if snapshot.paused else "pause")
+    if type(phase) is Stuck:
+        found.append("retry")
+        if phase.kind == "undo" or (phase.kind == "perform" and "done" in machine.table[phase.state].exits):
+            found.append("skip")
+    elif type(phase) is Queued and phase.ready_at > snapshot.changed:
+        found.append("retry")
+    if type(phase) is not Running:
+        found.append("override")
+    return tuple(found)

@@ -1,0 +1,83 @@
+"""A decision in the making: the facts so far, and the snapshot they lead to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from interlock.definition.machine import Definition, Row
+from interlock.interpreter import facts as f
+from interlock.interpreter.facts import Fact
+from interlock.interpreter.inputs import Offer
+from interlock.interpreter.snapshot import Snapshot, fold
+
+__all__ = ["Turn", "queue_of"]
+
+
+class Turn:
+    """What the rules of `decide` write on. ``after`` is always the fold of ``facts`` over the snapshot it began with."""
+
+    __slots__ = ("_after", "answers", "facts", "machine", "now", "offer")
+
+    def __init__(
+        self, machine: Definition, snapshot: Snapshot | None, now: float, offer: Offer | None, answers: Mapping[str, bool]
+    ) -> None:
+        self.machine = machine
+        self._after = snapshot
+        self.now = now
+        self.offer = offer
+        self.answers = answers
+        self.facts: list[Fact] = []
+
+    @property
+    def after(self) -> Snapshot:
+        """The operation as it is after the facts so far."""
+        assert self._after is not None, "an operation that was not started was given an input"
+        return self._after
+
+    @property
+    def row(self) -> Row:
+        """The row of the state it is in."""
+        return self.machine.table[self.after.state]
+
+    def add(self, fact: Fact) -> None:
+        """Record a fact."""
+        self._after = fold(self._after, fact, self.now)
+        self.facts.append(fact)
+
+    def enter(self, state: str) -> None:
+        """Record that a state is entered, with the timers that run in it."""
+        row = self.machine.table[state]
+        if row.kind == "final":
+            return self.add(f.Entered(state, "final", outcome=row.outcome))
+        self.add(
+            f.Entered(state, "waiting" if row.kind == "waiting" else "acting", queue_of(self, state) if row.queue else "", self._timers(row))
+        )
+
+    def _timers(self, row: Row) -> dict[str, float]:
+        after, now, machine = self.after, self.now, self.machine
+        bounds = after.bounds
+        timers: dict[str, float] = {}
+        within = row.within if bounds is None else bounds.within.get(row.name, row.within)
+        if within is not None:
+            timers["within"] = now + within
+        for number, (wait, _) in enumerate(row.after):
+            timers[f"after:{number}"] = now + wait
+        for name in row.groups:
+            limit = machine.groups[name].timeout
+            if limit is not None:
+                assert isinstance(limit, float)
+                running = after.timers.get(f"group:{name}") if after.state and name in machine.table[after.state].groups else None
+                timers[f"group:{name}"] = now + limit if running is None else running
+        if bounds is not None and bounds.deadline is not None and not row.past_pivot:
+            timers["deadline"] = bounds.deadline
+        return timers
+
+
+def queue_of(turn: Turn, state: str) -> str:
+    """Return the queue in which a state's attempts run, with the data's fields filled in."""
+    template = turn.machine.table[state].queue
+    if "{" not in template:
+        return template
+    data: Mapping[str, Any] = turn.after.data
+    return template.format_map({name: data.get(name, "") for name in data})

@@ -1,0 +1,136 @@
+"""`why`: what an operation waits for, since when, who holds it, what comes next, and what can be asked of it now."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from interlock.definition.machine import Definition
+from interlock.interpreter.possible import possible
+from interlock.interpreter.snapshot import Ended, Queued, Running, Snapshot, Status, Stuck, timer_at
+
+__all__ = ["LeaseLike", "Why", "why"]
+
+
+class LeaseLike(Protocol):
+    """What `why` needs to know of a worker's lease."""
+
+    @property
+    def worker(self) -> str: ...
+    @property
+    def until(self) -> float: ...
+    @property
+    def queues(self) -> tuple[str, ...]: ...
+    @property
+    def machines(self) -> tuple[str, ...]: ...
+
+
+class Why(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The answer to `why`.
+
+    Attributes:
+        operation, machine, version, state, status: what it is about.
+        since: when it last moved, seconds since the epoch.
+        waits_for: one sentence: what has to happen next.
+        held_by, held_until: the worker that performs it, and when its lease lapses unless renewed.
+        next_at: when the clock moves it next, if it does.
+        details: everything else worth knowing, a sentence each.
+        possible: what can be asked of it now.
+    """
+
+    operation: str
+    machine: str
+    version: int
+    state: str
+    status: Status
+    since: float
+    waits_for: str
+    held_by: str = ""
+    held_until: float | None = None
+    next_at: float | None = None
+    details: tuple[str, ...] = ()
+    possible: tuple[str, ...] = ()
+
+
+def why(machine: Definition | None, snapshot: Snapshot, leases: Sequence[LeaseLike], now: float) -> Why:
+    """Explain an operation.
+
+    Args:
+        machine: its definition; None if nobody knows it.
+        snapshot: the operation.
+        leases: all workers' leases, lapsed ones included.
+        now: seconds since the epoch.
+    """
+    phase, details = snapshot.phase, []
+    held_by, held_until, next_at = "", None, timer_at(snapshot)
+    live = [lease for lease in leases if lease.until >= now]
+    if isinstance(phase, Ended):
+        waits_for = f"nothing: it {phase.outcome}" if phase.outcome != "cancelled" else "nothing: it was cancelled"
+    elif isinstance(phase, Stuck):
+        waits_for = f"a person: {phase.reason}"
+    elif isinstance(phase, Running):
+        held_by = phase.worker
+        held_until = next((lease.until for lease in leases if lease.worker == held_by), None)
+        waits_for = _running(phase, held_by, held_until, now)
+        if phase.cut:
+            details.append(f"the attempt was asked to end ({phase.cut}) and has not acknowledged it yet; a plain function cannot be interrupted")
+    elif snapshot.paused:
+        who = f" by {snapshot.paused.by}" if snapshot.paused.by else ""
+        waits_for = f"a resume: it was paused{who}" + (f" ({snapshot.paused.reason})" if snapshot.paused.reason else "")
+    elif isinstance(phase, Queued):
+        waits_for = _queued(machine, phase, snapshot, live, now)
+        if phase.ready_at > now:
+            next_at = phase.ready_at if next_at is None else min(next_at, phase.ready_at)
+    else:
+        exits = [] if machine is None else [name for name in machine.table[snapshot.state].exits if name != "timeout"]
+        waits_for = f"a signal: {', '.join(exits)}" if exits else "time to pass" if next_at is not None else "an event"
+    details += _details(machine, snapshot)
+    can = possible(machine, snapshot) if machine else ()
+    return Why(
+        snapshot.id, snapshot.machine, snapshot.version, snapshot.state, snapshot.status, snapshot.changed, waits_for, held_by, held_until,
+        next_at, tuple(details), can,
+    )  # fmt: skip
+
+
+def _running(phase: Running, worker: str, until: float | None, now: float) -> str:
+    what = {"perform": "the action", "undo": "the undo", "choose": "the conditions"}[phase.kind]
+    if until is None or until < now:
+        return f"another worker to take over {what} of `{phase.state}`: the lease of {worker} has lapsed"
+    return f"{what} of `{phase.state}` to end (attempt {phase.number}, by {worker})"
+
+
+def _queued(machine: Definition | None, phase: Queued, snapshot: Snapshot, live: Sequence[LeaseLike], now: float) -> str:
+    what = {"perform": "", "undo": "the undo of ", "choose": "the conditions of "}[phase.kind]
+    step = f"{what}`{phase.state}`"
+    queue = f"queue `{phase.queue}`" if phase.queue else "the default queue"
+    if machine is None:
+        return f"a definition: nobody knows `{snapshot.machine}` version {snapshot.version}"
+    if phase.ready_at > now:
+        return f"the time of attempt {snapshot.attempts + 1} of {step}"
+    able = [lease.worker for lease in live if phase.queue in lease.queues and snapshot.machine in lease.machines]
+    if not able:
+        return f"a worker: none that is alive serves {queue} for `{snapshot.machine}`"
+    return f"a free worker to begin {step} ({queue}; {len(able)} alive: {', '.join(sorted(able)[:3])})"
+
+
+def _details(machine: Definition | None, snapshot: Snapshot) -> list[str]:
+    details = []
+    if snapshot.failure and not snapshot.ended:
+        details.append(f"the last failure: {snapshot.failure.kind}: {snapshot.failure.message}".rstrip(": "))
+    if snapshot.pending:
+        what = {"event": f"`{snapshot.pending.name}`", "timer": f"timer {snapshot.pending.name}", "cancel": "the cancel"}
+        details.append(f"{what[snapshot.pending.cause]} is carried out when the attempt has ended")
+    if snapshot.rollback:
+        left = ", ".join(f"`{step}`" for step in reversed(snapshot.steps)) or "nothing"
+        details.append(f"rolling back to `{snapshot.rollback.to}` because {snapshot.rollback.cause}; left to undo: {left}")
+    for name, at in sorted(snapshot.timers.items(), key=lambda timer: timer[1]):
+        details.append(f"timer `{name}` is set for {at:.3f}")
+    for held in snapshot.held:
+        details.append(f"signal `{held.event}` is held until a state accepts it")
+    if machine is not None and not snapshot.ended and machine.table[snapshot.state].past_pivot:
+        details.append("it is past the point of no return")
+    if machine is not None and machine.claims and not snapshot.ended:
+        details.append("the machine's claims are declared; this release does not enforce them yet")
+    return details
