@@ -339,7 +339,8 @@ def _exit_for(turn: Turn, cause: Cause, name: str) -> Exit:
     if kind == "after":
         return row.after[int(rest)][1]
     if kind == "group":
-        return turn.machine.groups[rest].on.get("timeout", ())
+        exit: Exit = turn.machine.groups[rest].on.get("timeout", ())
+        return exit
     if kind == "within":
         return row.exits.get("timeout") or row.exits.get("failed") or ()
     return ()

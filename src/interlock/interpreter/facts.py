@@ -53,6 +53,7 @@ __all__ = [
 
 AttemptKind = Literal["perform", "undo", "choose"]
 Cause = Literal["event", "timer", "cancel"]
+Outcome = Literal["succeeded", "failed", "cancelled"]
 CutCause = Literal["cancel", "event", "timer", "timeout", "heartbeat"]
 
 
@@ -87,7 +88,7 @@ class _Fact(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="fact", t
     """Base of all facts."""
 
 
-class Started(_Fact):
+class Started(_Fact, frozen=True):
     """The operation exists. ``by`` is who asked for it."""
 
     id: str
@@ -99,17 +100,17 @@ class Started(_Fact):
     breakpoints: tuple[str, ...] = ()
 
 
-class Entered(_Fact):
+class Entered(_Fact, frozen=True):
     """The operation is in ``state`` now. ``timers`` are all that run from here on, by name, at absolute times."""
 
     state: str
     kind: Literal["acting", "waiting", "final"] = "acting"
     queue: str = ""
     timers: dict[str, float] = {}
-    outcome: str | None = None
+    outcome: Outcome | None = None
 
 
-class Issued(_Fact):
+class Issued(_Fact, frozen=True):
     """An attempt may be performed by ``worker``; its token is this fact's sequence number. ``step``: from now on it must be undone."""
 
     worker: str
@@ -119,42 +120,42 @@ class Issued(_Fact):
     step: bool = False
 
 
-class Performed(_Fact):
+class Performed(_Fact, frozen=True):
     """The action ended with an outcome; ``data`` is what it added."""
 
     event: str = "done"
     data: dict[str, Any] = {}
 
 
-class AttemptFailed(_Fact):
+class AttemptFailed(_Fact, frozen=True):
     """The attempt ended with a failure."""
 
     failure: Failure
 
 
-class RetryPlanned(_Fact):
+class RetryPlanned(_Fact, frozen=True):
     """The next attempt is not issued before ``at``."""
 
     at: float
 
 
-class AttemptLost(_Fact):
+class AttemptLost(_Fact, frozen=True):
     """The attempt ended without anybody knowing how: its lease lapsed, or its worker handed it over."""
 
     reason: Literal["lapsed", "handover"] = "lapsed"
 
 
-class CutAsked(_Fact):
+class CutAsked(_Fact, frozen=True):
     """The running attempt is to be ended."""
 
     cause: CutCause
 
 
-class AttemptCut(_Fact):
+class AttemptCut(_Fact, frozen=True):
     """The attempt that was to be ended has ended, without an outcome."""
 
 
-class Asked(_Fact):
+class Asked(_Fact, frozen=True):
     """The way on depends on conditions; a worker has to answer them. ``cause`` and ``name`` say what led here."""
 
     cause: Cause
@@ -163,13 +164,13 @@ class Asked(_Fact):
     queue: str = ""
 
 
-class Answered(_Fact):
+class Answered(_Fact, frozen=True):
     """What the conditions said."""
 
     answers: dict[str, bool]
 
 
-class Signalled(_Fact):
+class Signalled(_Fact, frozen=True):
     """A signal was accepted. ``held``: it had been waiting for a state that accepts it."""
 
     event: str
@@ -179,7 +180,7 @@ class Signalled(_Fact):
     held: bool = False
 
 
-class SignalHeld(_Fact):
+class SignalHeld(_Fact, frozen=True):
     """A signal is kept until a state accepts it."""
 
     event: str
@@ -188,47 +189,47 @@ class SignalHeld(_Fact):
     by: str = ""
 
 
-class TimerFired(_Fact):
+class TimerFired(_Fact, frozen=True):
     """A timer's time has come: ``within``, ``after:N``, ``group:NAME`` or ``deadline``."""
 
     timer: str
 
 
-class CancelAccepted(_Fact):
+class CancelAccepted(_Fact, frozen=True):
     """Somebody asked for the operation to be cancelled, and it will be."""
 
     by: str = ""
     reason: str = ""
 
 
-class Deferred(_Fact):
+class Deferred(_Fact, frozen=True):
     """What happens next is settled and waits for the running attempt to end."""
 
     cause: Cause
     name: str = ""
 
 
-class RollbackBegan(_Fact):
+class RollbackBegan(_Fact, frozen=True):
     """From here on steps are undone; it ends in the final state ``to``."""
 
     to: str
     cause: str = ""
 
 
-class UndoPlanned(_Fact):
+class UndoPlanned(_Fact, frozen=True):
     """The step ``state`` is undone next."""
 
     state: str
     queue: str = ""
 
 
-class Undone(_Fact):
+class Undone(_Fact, frozen=True):
     """The step ``state`` is undone."""
 
     state: str
 
 
-class Paused(_Fact):
+class Paused(_Fact, frozen=True):
     """Nothing more is started. ``breakpoint``: it stopped before a state that somebody had named."""
 
     by: str = ""
@@ -236,27 +237,27 @@ class Paused(_Fact):
     breakpoint: bool = False
 
 
-class Resumed(_Fact):
+class Resumed(_Fact, frozen=True):
     """The pause is over."""
 
     by: str = ""
 
 
-class BreakpointsSet(_Fact):
+class BreakpointsSet(_Fact, frozen=True):
     """The operation pauses before each of these states; replaces the earlier set."""
 
     states: tuple[str, ...]
     by: str = ""
 
 
-class GotStuck(_Fact):
+class GotStuck(_Fact, frozen=True):
     """The operation needs a person. ``code``: ``undo-failed``, ``past-pivot``, ``no-exit`` or ``no-answer``."""
 
     code: str
     reason: str
 
 
-class Retried(_Fact):
+class Retried(_Fact, frozen=True):
     """A person had it tried again. ``waits``: nothing is performed in the state, it waits once more."""
 
     by: str = ""
@@ -264,14 +265,14 @@ class Retried(_Fact):
     waits: bool = False
 
 
-class Skipped(_Fact):
+class Skipped(_Fact, frozen=True):
     """A person declared the step done (or undone)."""
 
     by: str = ""
     reason: str = ""
 
 
-class Overrode(_Fact):
+class Overrode(_Fact, frozen=True):
     """A person moved the operation to ``to``; ``broke`` names the machine's rules that this broke."""
 
     to: str

@@ -23,7 +23,7 @@ import msgspec
 from msgspec.structs import replace
 
 from interlock.interpreter import facts as f
-from interlock.interpreter.facts import AttemptKind, Bounds, Cause, CutCause, Fact, Failure
+from interlock.interpreter.facts import AttemptKind, Bounds, Cause, CutCause, Fact, Failure, Outcome
 
 __all__ = [
     "Choice",
@@ -52,7 +52,7 @@ class _Phase(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="is", ta
     """Base of all phases."""
 
 
-class Queued(_Phase):
+class Queued(_Phase, frozen=True):
     """Nothing of the step has begun: it waits for a worker of ``queue``, not before ``ready_at``."""
 
     kind: AttemptKind
@@ -62,7 +62,7 @@ class Queued(_Phase):
     recover: bool = False
 
 
-class Running(_Phase):
+class Running(_Phase, frozen=True):
     """An attempt is issued to ``worker``. ``until``: its timeout. ``cut``: why it is to be ended, if it is."""
 
     kind: AttemptKind
@@ -77,11 +77,11 @@ class Running(_Phase):
     cut: CutCause | None = None
 
 
-class Waiting(_Phase):
+class Waiting(_Phase, frozen=True):
     """An event or a timer moves it on."""
 
 
-class Stuck(_Phase):
+class Stuck(_Phase, frozen=True):
     """It needs a person. ``kind`` and ``state``: what was being attempted."""
 
     kind: AttemptKind
@@ -91,13 +91,13 @@ class Stuck(_Phase):
     queue: str = ""
 
 
-class Ended(_Phase):
+class Ended(_Phase, frozen=True):
     """It is over."""
 
-    outcome: Literal["succeeded", "failed", "cancelled"]
+    outcome: Outcome
 
 
-class Settling(_Phase):
+class Settling(_Phase, frozen=True):
     """Between two facts of one decision only."""
 
     kind: AttemptKind
@@ -247,7 +247,7 @@ Changes = dict[str, Any]
 def _entered(snapshot: Snapshot, fact: f.Entered, at: float) -> Changes:
     phase: Phase
     if fact.kind == "final":
-        assert fact.outcome in ("succeeded", "failed", "cancelled")
+        assert fact.outcome is not None
         phase = Ended(fact.outcome)
     elif fact.kind == "waiting":
         phase = Waiting()
@@ -255,7 +255,7 @@ def _entered(snapshot: Snapshot, fact: f.Entered, at: float) -> Changes:
         phase = Queued("perform", fact.state, at, fact.queue)
     return {
         "state": fact.state, "since": at, "visit": snapshot.seq + 1, "attempts": 0, "lost": 0, "timers": fact.timers, "phase": phase,
-        "rollback": None, "pending": None, "choice": None,
+        "rollback": None, "pending": None, "choice": None, "paused": None if fact.kind == "final" else snapshot.paused,
     }  # fmt: skip
 
 
