@@ -21,7 +21,9 @@ class Migration(Machine[Move], version=1):
 
     claims = [Claim("instance:{instance}"), Claim("host:{source}:outgoing", limit=2)]
 
-    checking = State(initial=True, undo="nothing", retry=Retry(3), timeout="30s", on={"unsuitable": "refused"}, then="preparing")
+    checking = State(
+        initial=True, undo="nothing", retry=Retry(3), timeout="30s", on={"unsuitable": "refused"}, then="preparing"
+    )
     preparing = State(queue="host:{destination}", undo=True, then="copying")
     copying = State(
         queue="host:{source}",
@@ -53,11 +55,25 @@ class Size:
 class Resize(Machine[Size], version=1):
     """Resize with a person's answer, a durable default answer, a group with a deadline and a conditional exit."""
 
-    stopping = State(initial=True, undo=True, retry=Retry(2, delay="5s", jitter=0), cancel="finish", then=[When("shared_storage", "starting"), "copying_disk"])
-    copying_disk = State(undo=True, within="10m", retry=Retry(5, delay="1s", jitter=0, errors={"ValueError": Retry(1)}), then="starting")
-    starting = State(undo=True, then="verifying", on={"failed": "parked", "odd": [When("shared_storage", "parked"), "verifying"]})
-    verifying = State(on={"confirm": "confirming", "revert": Rollback("reverted")}, after={"72h": "confirming", "24h": "reminding"})
-    reminding = State(on={"confirm": "confirming", "revert": Rollback("reverted")}, after={"48h": "confirming"}, cancel="refuse")
+    stopping = State(
+        initial=True,
+        undo=True,
+        retry=Retry(2, delay="5s", jitter=0),
+        cancel="finish",
+        then=[When("shared_storage", "starting"), "copying_disk"],
+    )
+    copying_disk = State(
+        undo=True, within="10m", retry=Retry(5, delay="1s", jitter=0, errors={"ValueError": Retry(1)}), then="starting"
+    )
+    starting = State(
+        undo=True, then="verifying", on={"failed": "parked", "odd": [When("shared_storage", "parked"), "verifying"]}
+    )
+    verifying = State(
+        on={"confirm": "confirming", "revert": Rollback("reverted")}, after={"72h": "confirming", "24h": "reminding"}
+    )
+    reminding = State(
+        on={"confirm": "confirming", "revert": Rollback("reverted")}, after={"48h": "confirming"}, cancel="refuse"
+    )
     parked = State(on={"again": "starting"}, within="1h")
     confirming = State(pivot=True, retry=Retry(2, delay="1s", jitter=0), timeout="1m", then="resized")
     resized = Final("succeeded")

@@ -101,8 +101,15 @@ class Scenario:
         options = {key[1:]: words.pop(key) for key in [*words] if key.startswith("@")}
         bounds = {key: options.pop(key) for key in ("deadline", "timeouts", "within", "retries") if key in options}
         return self.give(
-            i.Start("op", words, bounds=Bounds(**bounds) if bounds else None, offer=self.offer, by="ann", state=options.get("state"),
-                    breakpoints=tuple(options.get("breakpoints", ())))  # fmt: skip
+            i.Start(
+                "op",
+                words,
+                bounds=Bounds(**bounds) if bounds else None,
+                offer=self.offer,
+                by="ann",
+                state=options.get("state"),
+                breakpoints=tuple(options.get("breakpoints", ())),
+            )
         )
 
     def do_take(self, rest: str) -> str:
@@ -213,7 +220,12 @@ def show(thing: Any) -> str:
         fields.pop("fact", None)
     else:
         fields = {name: getattr(thing, name) for name in thing.__slots__}
-    return " ".join([type(thing).__name__, *(f"{key}={value}" for key, value in fields.items() if value not in ((), None, "", False))])
+    return " ".join(
+        [
+            type(thing).__name__,
+            *(f"{key}={value}" for key, value in fields.items() if value not in ((), None, "", False)),
+        ]
+    )
 
 
 def replay(path: Path) -> tuple[str, str, Scenario]:

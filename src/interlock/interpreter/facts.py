@@ -84,7 +84,9 @@ class Bounds(msgspec.Struct, frozen=True, omit_defaults=True):
     retries: dict[str, int] = {}
 
 
-class _Fact(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="fact", tag=lambda name: name[0].lower() + name[1:]):
+class _Fact(
+    msgspec.Struct, frozen=True, omit_defaults=True, tag_field="fact", tag=lambda name: name[0].lower() + name[1:]
+):
     """Base of all facts."""
 
 

@@ -201,7 +201,21 @@ class Override:
 
 
 Input = (
-    Start | Take | Done | Failed | Stopped | Silent | Lapsed | Tick | Signal | Cancel | Pause | Resume | Retry | Skip | Override
+    Start
+    | Take
+    | Done
+    | Failed
+    | Stopped
+    | Silent
+    | Lapsed
+    | Tick
+    | Signal
+    | Cancel
+    | Pause
+    | Resume
+    | Retry
+    | Skip
+    | Override
 )
 
 

@@ -263,7 +263,15 @@ def _issued(snapshot: Snapshot, fact: f.Issued, at: float) -> Changes:
     queued = snapshot.phase
     assert isinstance(queued, Queued), f"{snapshot.id}: an attempt issued while {queued!r}"
     running = Running(
-        queued.kind, queued.state, snapshot.seq + 1, fact.worker, at, fact.number, queued.queue, fact.until, fact.recover
+        queued.kind,
+        queued.state,
+        snapshot.seq + 1,
+        fact.worker,
+        at,
+        fact.number,
+        queued.queue,
+        fact.until,
+        fact.recover,
     )
     if not fact.step:
         return {"phase": running}
@@ -363,7 +371,13 @@ def _retried(snapshot: Snapshot, fact: f.Retried, at: float) -> Changes:
 
 
 def _overrode(snapshot: Snapshot, fact: f.Overrode, at: float) -> Changes:
-    return {"phase": Settling("perform", snapshot.state), "rollback": None, "pending": None, "choice": None, "paused": None}
+    return {
+        "phase": Settling("perform", snapshot.state),
+        "rollback": None,
+        "pending": None,
+        "choice": None,
+        "paused": None,
+    }
 
 
 _FOLDS: dict[type, Callable[[Snapshot, Any, float], Changes]] = {

@@ -1,7 +1,7 @@
 """The status of every operation, declared as a machine: the engine's own view, the same for all machines.
 
-    >>> STATUS.allows("queued", "running"), STATUS.allows("succeeded", "running")
-    (True, False)
+>>> STATUS.allows("queued", "running"), STATUS.allows("succeeded", "running")
+(True, False)
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ class OperationStatus(Machine[Any], version=1, name="status"):
         description="a person or a breakpoint holds it: nothing more is started",
         to=["queued", "running", "waiting", "reverting", "stuck", *_ENDS],
     )
-    reverting = State(description="steps are being undone", to=["queued", "running", "waiting", "paused", "stuck", *_ENDS])
+    reverting = State(
+        description="steps are being undone", to=["queued", "running", "waiting", "paused", "stuck", *_ENDS]
+    )
     stuck = State(
         description="needs a person",
         to=["queued", "running", "waiting", "paused", "reverting", *_ENDS],

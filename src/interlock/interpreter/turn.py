@@ -20,7 +20,12 @@ class Turn:
     __slots__ = ("_after", "answers", "facts", "machine", "now", "offer")
 
     def __init__(
-        self, machine: Definition, snapshot: Snapshot | None, now: float, offer: Offer | None, answers: Mapping[str, bool]
+        self,
+        machine: Definition,
+        snapshot: Snapshot | None,
+        now: float,
+        offer: Offer | None,
+        answers: Mapping[str, bool],
     ) -> None:
         self.machine = machine
         self._after = snapshot
@@ -51,7 +56,12 @@ class Turn:
         if row.kind == "final":
             return self.add(f.Entered(state, "final", outcome=row.outcome))
         self.add(
-            f.Entered(state, "waiting" if row.kind == "waiting" else "acting", queue_of(self, state) if row.queue else "", self._timers(row))
+            f.Entered(
+                state,
+                "waiting" if row.kind == "waiting" else "acting",
+                queue_of(self, state) if row.queue else "",
+                self._timers(row),
+            )
         )
 
     def _timers(self, row: Row) -> dict[str, float]:
@@ -67,7 +77,11 @@ class Turn:
             limit = machine.groups[name].timeout
             if limit is not None:
                 assert isinstance(limit, float)
-                running = after.timers.get(f"group:{name}") if after.state and name in machine.table[after.state].groups else None
+                running = (
+                    after.timers.get(f"group:{name}")
+                    if after.state and name in machine.table[after.state].groups
+                    else None
+                )
                 timers[f"group:{name}"] = now + limit if running is None else running
         if bounds is not None and bounds.deadline is not None and not row.past_pivot:
             timers["deadline"] = bounds.deadline

@@ -75,7 +75,9 @@ def why(machine: Definition | None, snapshot: Snapshot, leases: Sequence[LeaseLi
         held_until = next((lease.until for lease in leases if lease.worker == held_by), None)
         waits_for = _running(phase, held_by, held_until, now)
         if phase.cut:
-            details.append(f"the attempt was asked to end ({phase.cut}) and has not acknowledged it yet; a plain function cannot be interrupted")
+            details.append(
+                f"the attempt was asked to end ({phase.cut}) and has not acknowledged it yet; a plain function cannot be interrupted"
+            )
     elif snapshot.paused:
         who = f" by {snapshot.paused.by}" if snapshot.paused.by else ""
         waits_for = f"a resume: it was paused{who}" + (f" ({snapshot.paused.reason})" if snapshot.paused.reason else "")
@@ -101,7 +103,9 @@ def _running(phase: Running, worker: str, until: float | None, now: float) -> st
     return f"{what} of `{phase.state}` to end (attempt {phase.number}, by {worker})"
 
 
-def _queued(machine: Definition | None, phase: Queued, snapshot: Snapshot, live: Sequence[LeaseLike], now: float) -> str:
+def _queued(
+    machine: Definition | None, phase: Queued, snapshot: Snapshot, live: Sequence[LeaseLike], now: float
+) -> str:
     what = {"perform": "", "undo": "the undo of ", "choose": "the conditions of "}[phase.kind]
     step = f"{what}`{phase.state}`"
     queue = f"queue `{phase.queue}`" if phase.queue else "the default queue"
@@ -120,15 +124,20 @@ def _details(machine: Definition | None, snapshot: Snapshot) -> list[str]:
     if snapshot.failure and not snapshot.ended:
         details.append(f"the last failure: {snapshot.failure.kind}: {snapshot.failure.message}".rstrip(": "))
     if snapshot.pending:
-        what = {"event": f"`{snapshot.pending.name}`", "timer": f"timer {snapshot.pending.name}", "cancel": "the cancel"}
+        what = {
+            "event": f"`{snapshot.pending.name}`",
+            "timer": f"timer {snapshot.pending.name}",
+            "cancel": "the cancel",
+        }
         details.append(f"{what[snapshot.pending.cause]} is carried out when the attempt has ended")
     if snapshot.rollback:
         left = ", ".join(f"`{step}`" for step in reversed(snapshot.steps)) or "nothing"
-        details.append(f"rolling back to `{snapshot.rollback.to}` because {snapshot.rollback.cause}; left to undo: {left}")
+        details.append(
+            f"rolling back to `{snapshot.rollback.to}` because {snapshot.rollback.cause}; left to undo: {left}"
+        )
     for name, at in sorted(snapshot.timers.items(), key=lambda timer: timer[1]):
         details.append(f"timer `{name}` is set for {at:.3f}")
-    for held in snapshot.held:
-        details.append(f"signal `{held.event}` is held until a state accepts it")
+    details += [f"signal `{held.event}` is held until a state accepts it" for held in snapshot.held]
     if machine is not None and not snapshot.ended and machine.table[snapshot.state].past_pivot:
         details.append("it is past the point of no return")
     if machine is not None and machine.claims and not snapshot.ended:
