@@ -1,0 +1,495 @@
+"""A hypervisor that only says so: for machines without QEMU, for tests, and for looking at every crash.
+
+Its world outlives the object that drives it: a `FakeWorld` in memory that several drivers share, or a JSON file that
+another process can take up. Nothing happens in the background; how far a copy is, and what a guest has printed, is
+computed from when it began and what the clock says now. So a copy goes on while no driver lives, as a real one does.
+
+Every verb sleeps once before its effect and once after it, by the given ``sleep``: the points where a driver can die.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+import zlib
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from interlock.compute.guest import PAGE_BYTES, TICKS_PER_SECOND, Line, render
+from interlock.compute.hypervisor import (
+    Console,
+    Guest,
+    GuestLost,
+    HostUnreachable,
+    Hypervisor,
+    HypervisorError,
+    Incoming,
+    Permit,
+    Phase,
+    Progress,
+    RunState,
+    Unsafe,
+    Unsuitable,
+    checked_name,
+    settled,
+)
+from interlock.compute.records import Fence, admit, locked, read_record, write_record
+
+__all__ = ["FakeHypervisor", "FakeWorld"]
+
+_UNLIMITED_BYTES_PER_SECOND = 1 << 30
+_POLL_SECONDS = 0.05
+_WATCH_SECONDS = 0.2
+_LOCK_SECONDS = 20.0
+_ROUNDS_LIMIT = 1000
+_FIRST_PORT = 40000
+
+
+@dataclass
+class _Process:
+    """A process that holds a guest, or once did. ``counter`` is the last line it printed, as of ``since`` if it runs."""
+
+    host: str
+    instance: str
+    state: str
+    migration: str | None = None
+    port: int = 0
+    first: int = 1
+    counter: int = 0
+    since: float | None = None
+
+    def hold(self, at: float, state: str) -> None:
+        self.counter, self.since, self.state = self.printed(at), None, state
+
+    def run(self, at: float) -> None:
+        self.state, self.since = RunState.RUNNING.value, at
+
+    def printed(self, now: float) -> int:
+        return self.counter + (int((now - self.since) * TICKS_PER_SECOND) if self.since is not None else 0)
+
+    @property
+    def dead(self) -> bool:
+        return self.state == "dead"
+
+
+@dataclass
+class _Copy:
+    """A copy, as of ``since``: bytes sent and to send, and the rates at which they are sent and written again."""
+
+    source: str
+    destination: str
+    since: float
+    total: int
+    remaining: float
+    bytes_per_second: float
+    dirty_bytes_per_second: float
+    sent: float = 0.0
+    phase: str = Phase.COPYING.value
+    error: str = ""
+
+    def move_to(self, now: float) -> float | None:
+        """Advance to ``now``; return the moment at which it became ready, if that is past."""
+        if self.phase != Phase.COPYING:
+            return None
+        seconds = now - self.since
+        net = self.bytes_per_second - self.dirty_bytes_per_second
+        ready_at = self.since + self.remaining / net if net > 0 else None
+        if ready_at is not None and ready_at <= now:
+            self.phase, self.sent = Phase.READY.value, self.sent + self.bytes_per_second * (ready_at - self.since)
+            self.since, self.remaining = ready_at, 0.0
+            return ready_at
+        self.since, self.sent = now, self.sent + self.bytes_per_second * seconds
+        if net > 0:
+            self.remaining -= net * seconds
+        else:
+            # It does not converge: what is written again in a second is always left to send.
+            left = self.remaining - self.bytes_per_second * seconds
+            self.remaining = max(left, min(self.dirty_bytes_per_second, self.total))
+        return None
+
+
+@dataclass
+class FakeWorld:
+    """All hosts and guests of a `FakeHypervisor`: plain data, and the same after a crash of whoever drives it."""
+
+    guests: dict[str, dict[str, Any]] = field(default_factory=dict)
+    processes: list[_Process] = field(default_factory=list)
+    past: list[_Process] = field(default_factory=list)
+    copies: dict[str, _Copy] = field(default_factory=dict)
+    fences: dict[str, Fence] = field(default_factory=dict)
+    boots: dict[str, int] = field(default_factory=dict)
+    ports: int = 0
+    faults: list[dict[str, Any]] = field(default_factory=list)
+    unreachable: list[str] = field(default_factory=list)
+
+    @classmethod
+    def _from(cls, fields: dict[str, Any]) -> FakeWorld:
+        world = cls(**fields)
+        world.processes = [_Process(**process) for process in fields["processes"]]
+        world.past = [_Process(**process) for process in fields["past"]]
+        world.copies = {key: _Copy(**copy) for key, copy in fields["copies"].items()}
+        return world
+
+    def find(self, instance: str, host: str) -> _Process | None:
+        """Return the process for a guest on a host, dead or alive."""
+        return next((p for p in self.processes if (p.instance, p.host) == (instance, host)), None)
+
+    def living(self, instance: str) -> dict[str, _Process]:
+        """Return the living processes for a guest by host."""
+        return {p.host: p for p in self.processes if p.instance == instance and not p.dead}
+
+    def forget(self, process: _Process) -> None:
+        """Remove a process; what it printed stays."""
+        self.processes.remove(process)
+        self.past.append(process)
+
+    def advance(self, now: float) -> None:
+        """Let happen what happened until now."""
+        for instance, copy in self.copies.items():
+            ready_at = copy.move_to(now)
+            source = self.find(instance, copy.source)
+            if ready_at is not None and source is not None:
+                source.hold(ready_at, RunState.PAUSED)
+
+    def end_copy(self, instance: str, phase: Phase, error: str, now: float) -> None:
+        """End a copy under way without success: the guest runs on at its source, the destination ends."""
+        copy = self.copies.get(instance)
+        if copy is None or Phase(copy.phase).ended:
+            return
+        copy.phase, copy.error = phase.value, error
+        source, destination = self.find(instance, copy.source), self.find(instance, copy.destination)
+        if destination is not None:
+            destination.hold(now, "dead")
+        if source is not None and source.state == RunState.PAUSED:
+            source.run(now)
+
+    def lose(self, process: _Process, now: float) -> None:
+        """Let a process die."""
+        copy = self.copies.get(process.instance)
+        process.hold(now, "dead")
+        if copy is not None and copy.destination == process.host:
+            self.end_copy(process.instance, Phase.FAILED, "Unable to write to socket: Broken pipe", now)
+        elif copy is not None and copy.source == process.host and not Phase(copy.phase).ended:
+            destination = self.find(process.instance, copy.destination)
+            if destination is not None:
+                destination.hold(now, "dead")
+            copy.phase, copy.error = Phase.FAILED.value, "the source died"
+
+
+class FakeHypervisor:
+    """Hosts that exist only in a `FakeWorld`, or in a JSON file at that path. Speaks `Hypervisor`.
+
+    ``clock`` gives the time in seconds and must go on across processes that share a file; ``sleep`` waits that long.
+    """
+
+    simulated = True
+
+    def __init__(
+        self,
+        world: FakeWorld | Path,
+        hosts: Iterable[str] = ("host-a", "host-b"),
+        *,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        latency_seconds: float = 0.0,
+    ) -> None:
+        self._world, self._clock, self._sleep = world, clock, sleep
+        self._hosts = tuple(checked_name("host", host) for host in hosts)
+        self._latency_seconds = latency_seconds
+
+    @property
+    def hosts(self) -> Sequence[str]:
+        return self._hosts
+
+    # -- faults -----------------------------------------------------------------------------------------------------
+
+    async def inject(self, verb: str, *, moment: Literal["before", "after"] = "before", times: int = 1) -> None:
+        """Let the next calls of a verb raise `HostUnreachable`: before its effect, or after it (the answer is lost)."""
+        if verb.startswith("_") or verb not in dir(Hypervisor):
+            raise ValueError(f"there is no verb {verb!r}")
+        async with self._open() as world:
+            world.faults.append({"verb": verb, "moment": moment, "times": times})
+
+    async def cut_off(self, host: str, *, reachable: bool = False) -> None:
+        """Let a host no longer be reached by any verb, or be reached again; its guests go on."""
+        async with self._open() as world:
+            world.unreachable = [name for name in world.unreachable if name != host] + ([] if reachable else [host])
+
+    # -- the verbs --------------------------------------------------------------------------------------------------
+
+    async def boot(self, guest: Guest, host: str) -> None:
+        instance = guest.instance
+        async with self._verb("boot", host, instance) as world:
+            living = world.living(instance)
+            if host in living and living[host].state == RunState.RUNNING:
+                return
+            if living:
+                there = ", ".join(f"{process.state} on {name}" for name, process in living.items())
+                raise _error(Unsafe, host, instance, f"it is already {there}", "use that one, or stop it first")
+            if world.guests.setdefault(instance, asdict(guest)) != asdict(guest):
+                what = f"it was made as {world.guests[instance]}"
+                raise _error(Unsuitable, host, instance, what, "boot it as it was made, or give it another name")
+            world.past = [process for process in world.past if process.instance != instance]
+            world.processes = [process for process in world.processes if process.instance != instance]
+            world.copies.pop(instance, None)
+            world.boots[instance] = world.boots.get(instance, 0) + 1
+            world.processes.append(_Process(host, instance, RunState.RUNNING, counter=1, since=self._clock()))
+
+    async def check(self, instance: str, source: str, destination: str) -> None:
+        async with self._verb("check", source, instance) as world:
+            self._reach(world, destination, instance)
+            if source == destination:
+                what = "source and destination are the same host"
+                raise _error(Unsuitable, source, instance, what, "choose another destination")
+            living = world.living(instance)
+            if source not in living or living[source].state != RunState.RUNNING:
+                raise _error(Unsuitable, source, instance, "it does not run there", "name the host it runs on")
+            if destination in living and living[destination].state != RunState.INCOMING:
+                what = f"it has a process there that is {living[destination].state}"
+                raise _error(Unsuitable, destination, instance, what, "remove that one first")
+
+    async def prepare(self, instance: str, host: str, permit: Permit) -> Incoming:
+        async with self._verb("prepare", host, instance, permit) as world:
+            if instance not in world.guests:
+                raise _error(Unsuitable, host, instance, "no guest of this name was ever booted", "boot it first")
+            process = world.find(instance, host)
+            if process is not None and not process.dead and process.state != RunState.INCOMING:
+                what = f"a process of it is there already and {process.state}"
+                raise _error(Unsuitable, host, instance, what, "choose another host")
+            if process is not None and (process.dead or process.migration != permit.migration):
+                world.lose(process, self._clock())
+                world.forget(process)
+                process = None
+            if process is None:
+                world.ports += 1
+                process = _Process(host, instance, RunState.INCOMING, permit.migration, _FIRST_PORT + world.ports)
+                world.processes.append(process)
+            return Incoming(f"tcp:127.0.0.1:{process.port}", process.port)
+
+    async def tear_down(self, instance: str, host: str, permit: Permit) -> bool:
+        async with self._verb("tear_down", host, instance, permit) as world:
+            process = world.find(instance, host)
+            if process is None or process.migration != permit.migration:
+                return False
+            if not process.dead and process.state != RunState.INCOMING:
+                what = f"this destination holds the guest, which is {process.state}"
+                raise _error(Unsafe, host, instance, what, "leave it there")
+            world.lose(process, self._clock())
+            world.forget(process)
+            return True
+
+    async def start_copy(
+        self, instance: str, source: str, uri: str, permit: Permit, *, bytes_per_second: int | None = None
+    ) -> Phase:
+        async with self._verb("start_copy", source, instance, permit) as world:
+            self._holder(world, source, instance)
+            copy = world.copies.get(instance)
+            if copy is not None and copy.source == source and copy.phase not in (Phase.FAILED, Phase.CANCELLED):
+                return Phase(copy.phase)
+            port = int(uri.rpartition(":")[2])
+            target = next(
+                (p for p in world.living(instance).values() if p.port == port and p.state == RunState.INCOMING), None
+            )
+            guest = Guest(**world.guests[instance])
+            filled = guest.filled_pages * PAGE_BYTES
+            copy = _Copy(
+                source,
+                target.host if target else "",
+                self._clock(),
+                total=filled,
+                remaining=filled,
+                bytes_per_second=bytes_per_second or _UNLIMITED_BYTES_PER_SECOND,
+                dirty_bytes_per_second=guest.dirtied_pages * PAGE_BYTES * TICKS_PER_SECOND,
+            )
+            if target is None:
+                copy.phase, copy.error = Phase.FAILED.value, f"Failed to connect to {uri}: Connection refused"
+            world.copies[instance] = copy
+            return Phase(copy.phase)
+
+    async def watch(self, instance: str, source: str) -> AsyncGenerator[Progress, None]:
+        while True:
+            async with self._verb("watch", source, instance) as world:
+                self._holder(world, source, instance)
+                progress = _progress(world, instance, source)
+            yield progress
+            if settled(progress, host=source, instance=instance):
+                return
+            await self._sleep(_WATCH_SECONDS)
+
+    async def cancel_copy(self, instance: str, source: str, permit: Permit) -> None:
+        async with self._verb("cancel_copy", source, instance, permit) as world:
+            living = world.living(instance)
+            if (source not in living and any(p.state == RunState.RUNNING for p in living.values())) or (
+                source in living and living[source].state == RunState.LEFT
+            ):
+                raise _error(Unsafe, source, instance, "the guest has left this host", "let the migration finish")
+            self._holder(world, source, instance)
+            copy = world.copies.get(instance)
+            if copy is not None and copy.source == source:
+                world.end_copy(instance, Phase.CANCELLED, "", self._clock())
+
+    async def switch_over(self, instance: str, source: str, destination: str, permit: Permit) -> None:
+        for _ in range(_ROUNDS_LIMIT):
+            async with self._verb("switch_over", source, instance, permit) as world:
+                self._admit(world, destination, instance, permit)
+                if (arrived := world.living(instance).get(destination)) and arrived.state == RunState.RUNNING:
+                    return
+                holder = self._holder(world, source, instance)
+                progress = _progress(world, instance, source)
+                if progress.phase is Phase.COMPLETED:
+                    what = "its process died when it had the guest"
+                    raise _error(GuestLost, destination, instance, what, "boot it again from its disk")
+                settled(progress, host=source, instance=instance)
+                copy = world.copies[instance]
+                if progress.phase is Phase.READY and arrived is not None:
+                    copy.phase = Phase.COMPLETED.value
+                    holder.hold(self._clock(), RunState.LEFT)
+                    arrived.first, arrived.counter = holder.counter + 1, holder.counter
+                    arrived.run(self._clock())
+                    return
+                copy.bytes_per_second, copy.dirty_bytes_per_second = _UNLIMITED_BYTES_PER_SECOND, 0.0
+            await self._sleep(_POLL_SECONDS)
+        raise _error(
+            HostUnreachable, source, instance, "the copy does not end: the clock stands still", "move the clock"
+        )
+
+    async def force(self, instance: str, source: str, permit: Permit) -> None:
+        async with self._verb("force", source, instance, permit) as world:
+            self._holder(world, source, instance)
+            copy = world.copies.get(instance)
+            if copy is not None and copy.source == source and copy.phase == Phase.COPYING:
+                copy.bytes_per_second, copy.dirty_bytes_per_second = _UNLIMITED_BYTES_PER_SECOND, 0.0
+
+    async def remove_source(self, instance: str, source: str, destination: str, permit: Permit) -> None:
+        async with self._verb("remove_source", source, instance, permit) as world:
+            process = world.find(instance, source)
+            living = world.living(instance)
+            if process is None:
+                return
+            if not process.dead:
+                arrived = living.get(destination)
+                if process.state != RunState.LEFT or arrived is None or arrived.state != RunState.RUNNING:
+                    found = ", ".join(f"{p.state} on {name}" for name, p in living.items())
+                    what = f"it must run on {destination} and have left {source}, but it is {found}"
+                    raise _error(
+                        Unsafe, source, instance, what, "find out where the guest runs before anything is removed"
+                    )
+            world.lose(process, self._clock())
+            world.forget(process)
+
+    async def where(self, instance: str) -> Mapping[str, RunState]:
+        await self._sleep(self._latency_seconds)
+        async with self._open() as world:
+            for host in self._hosts:
+                self._reach(world, host, instance)
+            living = world.living(instance)
+            return {host: RunState(living[host].state) for host in self._hosts if host in living}
+
+    async def consoles(self, instance: str) -> Sequence[Console]:
+        async with self._open() as world:
+            now = self._clock()
+            of_it = [process for process in world.past + world.processes if process.instance == instance]
+            return [Console(p.host, _printed(world, p, now)) for p in of_it]
+
+    async def kill(self, instance: str, host: str) -> bool:
+        async with self._open() as world:
+            process = world.living(instance).get(host)
+            if process is not None:
+                world.lose(process, self._clock())
+            return process is not None
+
+    async def stop_all(self) -> int:
+        async with self._open() as world:
+            living = [process for process in world.processes if not process.dead]
+            for process in living:
+                world.lose(process, self._clock())
+            for process in list(world.processes):
+                world.forget(process)
+            world.fences.clear()
+            return len(living)
+
+    # -- how it is done ---------------------------------------------------------------------------------------------
+
+    @contextlib.asynccontextmanager
+    async def _open(self) -> AsyncIterator[FakeWorld]:
+        """Give the world as it is now, alone, and keep what is done to it."""
+        if isinstance(self._world, FakeWorld):
+            self._world.advance(self._clock())
+            yield self._world
+            return
+        path = self._world
+        async with locked(path.with_suffix(".lock"), host="*", instance="*", patience_seconds=_LOCK_SECONDS):
+            fields = read_record(path)
+            world = FakeWorld() if fields is None else FakeWorld._from(fields)
+            world.advance(self._clock())
+            try:
+                yield world
+            finally:
+                write_record(path, asdict(world))
+
+    @contextlib.asynccontextmanager
+    async def _verb(
+        self, verb: str, host: str, instance: str, permit: Permit | None = None
+    ) -> AsyncIterator[FakeWorld]:
+        checked_name("instance", instance)
+        await self._sleep(self._latency_seconds)
+        async with self._open() as world:
+            self._reach(world, host, instance)
+            if _struck(world, verb, "before"):
+                raise _error(HostUnreachable, host, instance, f"{verb} was not sent", "try again")
+            if permit is not None:
+                self._admit(world, host, instance, permit)
+            yield world
+            answer_lost = _struck(world, verb, "after")
+        await self._sleep(self._latency_seconds)
+        if answer_lost:
+            raise _error(HostUnreachable, host, instance, f"{verb} was sent and no answer came", "try again")
+
+    def _reach(self, world: FakeWorld, host: str, instance: str) -> None:
+        if host not in self._hosts:
+            raise _error(Unsuitable, host, instance, "there is no such host", f"choose one of {', '.join(self._hosts)}")
+        if host in world.unreachable:
+            raise _error(HostUnreachable, host, instance, "the host does not answer", "try again")
+
+    def _admit(self, world: FakeWorld, host: str, instance: str, permit: Permit) -> None:
+        self._reach(world, host, instance)
+        key = f"{host}/{instance}"
+        world.fences[key] = admit(world.fences.get(key), permit, host=host, instance=instance)
+
+    def _holder(self, world: FakeWorld, host: str, instance: str) -> _Process:
+        process = world.find(instance, host)
+        if process is None:
+            raise _error(Unsuitable, host, instance, "it has no process there", "name the host it runs on")
+        if process.dead:
+            raise _error(GuestLost, host, instance, "its process is gone", "boot the guest again from its disk")
+        return process
+
+
+def _error(kind: type[HypervisorError], host: str, instance: str, what: str, mend: str) -> HypervisorError:
+    return kind(what, host=host, instance=instance, mend=mend)
+
+
+def _struck(world: FakeWorld, verb: str, moment: str) -> bool:
+    for fault in world.faults:
+        if (fault["verb"], fault["moment"]) == (verb, moment):
+            fault["times"] -= 1
+            world.faults = [other for other in world.faults if other["times"] > 0]
+            return True
+    return False
+
+
+def _progress(world: FakeWorld, instance: str, source: str) -> Progress:
+    copy = world.copies.get(instance)
+    if copy is None or copy.source != source:
+        return Progress(Phase.NONE)
+    return Progress(Phase(copy.phase), int(copy.sent), int(copy.remaining), copy.total, copy.error)
+
+
+def _printed(world: FakeWorld, process: _Process, now: float) -> str:
+    guest = Guest(**world.guests[process.instance])
+    nonce = zlib.crc32(f"{process.instance}:{world.boots[process.instance]}".encode())
+    counters = range(process.first, process.printed(now) + 1)
+    return "".join(render(Line(nonce, n, 0, n // 16, guest.memory_mib, guest.cpus)) for n in counters)
