@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-GENERATORS: list[str] = []
+GENERATORS: list[str] = ["tools.generate_sync"]
 
 
 def generated() -> dict[str, str]:
@@ -28,7 +28,9 @@ def generated() -> dict[str, str]:
 
 def stale() -> list[str]:
     """Return the paths whose files differ from what would be generated now."""
-    return [path for path, text in generated().items() if not (ROOT / path).is_file() or (ROOT / path).read_text() != text]
+    return [
+        path for path, text in generated().items() if not (ROOT / path).is_file() or (ROOT / path).read_text() != text
+    ]
 
 
 def main(arguments: list[str]) -> int:

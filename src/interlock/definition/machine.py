@@ -18,7 +18,7 @@ from interlock.definition.data import Fields, fields_of
 from interlock.definition.declare import Branch, Children, Claim, Exit, Final, Group, Machine, Retry, State
 from interlock.errors import Fault, IllegalMachine, Unknown, did_you_mean
 
-__all__ = ["Definition", "Row", "definition_of", "template_fields"]
+__all__ = ["Definition", "Row", "data_type_of", "definition_of", "template_fields"]
 
 Kind = Literal["acting", "waiting", "parent", "final"]
 RESERVED_EVENTS = frozenset({"done", "failed", "timeout"})
@@ -123,7 +123,10 @@ class Definition:
     @cached_property
     def moves(self) -> Mapping[str, frozenset[str]]:
         """For each state the states that may follow it at once, rollbacks' final states included."""
-        return {name: frozenset(branch.to for _, branch in row.targets()) | self._implied(row) for name, row in self.table.items()}
+        return {
+            name: frozenset(branch.to for _, branch in row.targets()) | self._implied(row)
+            for name, row in self.table.items()
+        }
 
     def _implied(self, row: Row) -> frozenset[str]:
         if row.kind == "final" or row.past_pivot or not self.drives:
@@ -154,7 +157,10 @@ class Definition:
         """Return the public name of a state in an API version."""
         names = self.views.get(version)
         if names is None:
-            raise Unknown(f"machine `{self.name}` has no view `{version}`; it has {', '.join(self.views) or 'none'}", machine=self.name)
+            raise Unknown(
+                f"machine `{self.name}` has no view `{version}`; it has {', '.join(self.views) or 'none'}",
+                machine=self.name,
+            )
         rest = state
         for public, members in names.items():
             if members is ...:
@@ -181,11 +187,18 @@ def build_class(cls: type[Machine[Any]], version: int, name: str) -> Definition:
                 states[key] = value
             elif isinstance(value, Group):
                 groups[key] = value
-            elif not key.startswith("_") and key not in ("claims", "views", "definition") and owner not in Machine.__mro__:
+            elif (
+                not key.startswith("_")
+                and key not in ("claims", "views", "definition")
+                and owner not in Machine.__mro__
+            ):
                 what = f"is {type(value).__name__}, which a machine has no use for"
-                raise IllegalMachine(name, [Fault("not-a-state", f"`{key}`", what, "Use State, Final or Group, or move it out of the class.")])
+                raise IllegalMachine(
+                    name,
+                    [Fault("not-a-state", f"`{key}`", what, "Use State, Final or Group, or move it out of the class.")],
+                )
     try:
-        fields = fields_of(_data_type(cls))
+        fields = fields_of(data_type_of(cls))
     except TypeError as error:
         raise IllegalMachine(name, [Fault("data-type", "data", str(error), "Mend the data type.")]) from None
     lines = (cls.__dict__.get("__doc__") or "").strip().splitlines()
@@ -193,14 +206,15 @@ def build_class(cls: type[Machine[Any]], version: int, name: str) -> Definition:
     return Definition(name, version, states, groups, tuple(cls.claims), dict(cls.views), fields, text)
 
 
-def _data_type(cls: type) -> Any:
+def data_type_of(cls: type) -> Any:
+    """Return the type of a machine's data as its class names it (``Move`` in ``Machine[Move]``); None if it names none."""
     for base in getattr(cls, "__orig_bases__", ()):
         origin = getattr(base, "__origin__", None)
         if isinstance(origin, type) and issubclass(origin, Machine):
             return base.__args__[0]
     for parent in cls.__mro__[1:]:
         if "__orig_bases__" in vars(parent) and parent is not Machine and issubclass(parent, Machine):
-            return _data_type(parent)
+            return data_type_of(parent)
     return None
 
 

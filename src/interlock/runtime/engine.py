@@ -1,0 +1,502 @@
+"""`Interlock`: starts operations, performs them if it is given actions, and answers every question about them.
+
+async with Interlock("sqlite:///ops.db", actions=[qemu]) as interlock:
+    op = await interlock.start(LiveMigration, instance="web-1", source="a", destination="b")
+    snapshot = await op.finished()
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
+from types import TracebackType
+from typing import Any, TypeVar, overload
+
+from interlock.definition.data import fit
+from interlock.definition.declare import Machine
+from interlock.definition.duration import Duration, seconds
+from interlock.definition.machine import Definition, data_type_of, definition_of
+from interlock.errors import Conflict, KeyReused, Refused, Unknown
+from interlock.interpreter import inputs as i
+from interlock.interpreter.facts import Bounds, Entered, Started
+from interlock.interpreter.snapshot import Snapshot, Status
+from interlock.interpreter.why import Why
+from interlock.interpreter.why import why as explain
+from interlock.runtime.actions import Actions, typed
+from interlock.runtime.clock import Clock, SystemClock, new_id, process_identity, session_name
+from interlock.runtime.committer import Committer, Driver
+from interlock.runtime.follower import Follower
+from interlock.runtime.handle import Handle
+from interlock.runtime.ledger import Ledger, unknown_operation
+from interlock.runtime.limits import Limits
+from interlock.runtime.session import Session
+from interlock.runtime.worker import Worker
+from interlock.stores.contract import Lease, Page, Progress, Record, Store
+
+__all__ = ["Handle", "Interlock"]
+
+D = TypeVar("D")
+
+
+class Interlock:
+    """An engine over a store. Use it as ``async with``; it opens the store and, if it has actions, begins to perform operations.
+
+    Claims are declared by machines but not enforced yet, and operations of machines with children cannot be started yet.
+
+    Args:
+        store: ``memory:``, ``sqlite:///file.db`` (see `interlock.stores.opening`), or a store.
+        actions: one `Actions` for each machine whose operations are performed here.
+        queues: that the worker serves; ``""`` is the default queue. A state's ``queue`` says where its action must run.
+        worker: whether operations are performed here; default: if there are actions.
+        machines: further machines that the store is to know.
+        max_running: attempts at the same time.
+        lease_seconds: after this time without a sign of life, others take over what this worker performs.
+        grace_seconds: how long `close` waits for running actions before it hands them over.
+        poll_seconds: how soon what other processes did is noticed.
+        by: who asks, where a call does not say.
+        committer: ``thread`` (a thread of its own owns the store), or ``inline`` (the loop does).
+        limits: how large and how long things may be.
+        clock, new_id, new_name, process: where time, ids, the worker's name and this process's identity come from.
+
+    Raises:
+        ActionsMismatch: the actions do not fit their machines; the message lists everything.
+
+    >>> async def main():
+    ...     async with Interlock("memory:") as interlock:
+    ...         return await interlock.machines()
+    >>> asyncio.run(main())
+    ()
+    """
+
+    def __init__(
+        self,
+        store: str | Store = "memory:",
+        actions: Iterable[Actions[Any]] = (),
+        *,
+        queues: Iterable[str] = ("",),
+        worker: bool | None = None,
+        machines: Iterable[type[Machine[Any]] | Definition] = (),
+        max_running: int = 500,
+        lease_seconds: float = 10.0,
+        grace_seconds: float = 30.0,
+        poll_seconds: float = 0.2,
+        by: str = "",
+        committer: Driver = "thread",
+        limits: Limits | None = None,
+        clock: Clock | None = None,
+        new_id: Callable[[], str] = new_id,
+        new_name: Callable[[], str] = session_name,
+        process: str | None = None,
+    ) -> None:
+        _check(max_running=max_running, lease_seconds=lease_seconds, poll_seconds=poll_seconds)
+        self._actions: dict[str, Actions[Any]] = {}
+        for one in actions:
+            if one.definition.name in self._actions:
+                raise Refused(f"two Actions for machine `{one.definition.name}`: bind all of them to one")
+            one.check()
+            self._actions[one.definition.name] = one
+        self._machines = [*(one.definition for one in self._actions.values()), *map(definition_of, machines)]
+        self._limits = limits or Limits()
+        self._clock = clock or SystemClock()
+        self._new_id = new_id
+        self._by = by
+        self._grace_seconds = grace_seconds
+        self._poll_seconds = poll_seconds
+        self._committer = Committer(partial(_open_store, store), committer)
+        self._ledger = Ledger(self._committer, self._clock)
+        self._worker: Worker | None = None
+        if bool(self._actions) if worker is None else worker:
+            served = tuple(dict.fromkeys(queues))
+            lease = Lease("", 0.0, process_identity() if process is None else process, served, tuple(self._actions))
+            session = Session(self._committer, self._clock, new_name, lease, lease_seconds)
+            self._worker = Worker(self._ledger, session, self._actions, served, max_running, poll_seconds, self._limits)
+        self._follower = Follower(self._committer, self._ledger, self._performed, poll_seconds)
+        self._following: asyncio.Task[None] | None = None
+
+    def _performed(self) -> Collection[str]:
+        return self._worker.attempts if self._worker is not None else ()
+
+    # Life
+
+    async def __aenter__(self) -> Interlock:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def open(self) -> None:
+        """Open the store and begin. Raises `Unavailable` if the store cannot be opened, `Refused` if it knows a machine otherwise."""
+        await self._committer.open()
+        try:
+            for machine in self._machines:
+                await self._ledger.define(machine)
+            await self._follower.begin()
+            self._following = asyncio.get_running_loop().create_task(self._follower.run())
+            if self._worker is not None:
+                await self._worker.start()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def stop(self) -> None:
+        """Perform nothing more: running actions are waited for, or handed over, as their states say. Questions are still answered."""
+        if self._worker is not None:
+            await self._worker.stop(self._grace_seconds)
+
+    async def close(self) -> None:
+        """`stop`, and close the store. Safe to call twice."""
+        try:
+            await self.stop()
+        finally:
+            if self._following is not None:
+                self._following.cancel()
+                await asyncio.wait([self._following])
+                self._following = None
+            await self._committer.close()
+
+    # Operations
+
+    @overload
+    async def start(
+        self, machine: type[Machine[D]], data: D | Mapping[str, Any] | None = None, *, key: str | None = None, state: str | None = None,
+        deadline: Duration | None = None, timeouts: Mapping[str, Duration] | None = None, within: Mapping[str, Duration] | None = None,
+        retries: Mapping[str, int] | None = None, breakpoints: Iterable[str] = (), by: str | None = None, **fields: Any,
+    ) -> Handle[D]: ...  # fmt: skip
+    @overload
+    async def start(
+        self, machine: Definition | str, data: Mapping[str, Any] | None = None, *, key: str | None = None, state: str | None = None,
+        deadline: Duration | None = None, timeouts: Mapping[str, Duration] | None = None, within: Mapping[str, Duration] | None = None,
+        retries: Mapping[str, int] | None = None, breakpoints: Iterable[str] = (), by: str | None = None, **fields: Any,
+    ) -> Handle[dict[str, Any]]: ...  # fmt: skip
+    async def start(
+        self,
+        machine: Any,
+        data: Any = None,
+        *,
+        key: str | None = None,
+        state: str | None = None,
+        deadline: Duration | None = None,
+        timeouts: Mapping[str, Duration] | None = None,
+        within: Mapping[str, Duration] | None = None,
+        retries: Mapping[str, int] | None = None,
+        breakpoints: Iterable[str] = (),
+        by: str | None = None,
+        **fields: Any,
+    ) -> Handle[Any]:
+        """Start an operation. When this returns, the operation is in the store.
+
+        Args:
+            machine: its class, a `Definition`, or the name of one that the store knows (the newest version is taken).
+            data: the operation's data: a mapping, or an instance of the machine's data type.
+            key: idempotency key: a second start of the machine with it returns the same operation.
+            state: the initial state, where there are several.
+            deadline: roll back if it has not ended within this time from now (past the pivot it no longer counts).
+            timeouts, within: by state, in place of the machine's.
+            retries: attempts by state, in place of the machine's.
+            breakpoints: states before which it pauses.
+            by: who asks.
+            fields: the data's fields one by one; they go before those of ``data``.
+
+        Raises:
+            IllegalData: the data does not fit the machine.
+            KeyReused: the key stands for an operation with other data.
+            LimitExceeded: something is larger than the limit in force.
+            Refused, Unknown: no such machine or state, or the machine cannot be started.
+            Unavailable: the store failed; nothing was started.
+        """
+        definition, data_type = await self._machine(machine)
+        where = f"operation of `{definition.name}`"
+        given = self._limits.plain({} if data is None else data, where)
+        if fields:
+            given = self._limits.plain({**given, **fields}, where)
+        if data_type is not None:
+            given = fit(definition.fields, given, where)
+            typed(data_type, given, where)
+        breaks = tuple(breakpoints)
+        if breaks:
+            self._limits.count("breakpoints", len(breaks), "breakpoints")
+        bounds = self._bounds(deadline, timeouts, within, retries)
+        operation = self._new_id() if key is None else self._id_for(definition, key)
+        self._limits.text("id_characters", operation, "operation id")
+        offer = None if self._worker is None else self._worker.offer(definition.name, definition.version)
+        try:
+            input = i.Start(operation, given, state, self._who(by), bounds, breaks, offer)
+            snapshot = await self._ledger.submit(operation, input, definition)
+        except Conflict as error:
+            if key is None or not error.details.get("exists"):
+                raise
+            snapshot = await self._same(operation, definition, key, given)
+        finally:
+            if offer is not None and self._worker is not None:
+                self._worker.release()
+        return Handle(self, operation, snapshot, data_type)
+
+    def operation(self, id: str) -> Handle[Any]:
+        """Return a handle of an operation; nothing is read yet."""
+        return Handle(self, self._limits.text("id_characters", id, "operation id"), None, None)
+
+    async def show(self, id: str) -> Snapshot:
+        """Return an operation as it is. Raises `Unknown`."""
+        return await self._ledger.load(id)
+
+    async def list(
+        self,
+        machine: type[Machine[Any]] | Definition | str | None = None,
+        status: Status | Collection[Status] = (),
+        state: str | None = None,
+        cursor: str | None = None,
+        limit: int = 50,
+    ) -> Page:
+        """Return operations, newest first; ``cursor`` of a page continues it.
+
+        Args:
+            machine: only of this machine.
+            status: only with this status, or one of these.
+            state: only in this state.
+        """
+        name = machine if isinstance(machine, str) or machine is None else definition_of(machine).name
+        wanted = (status,) if isinstance(status, str) else tuple(status)
+        self._limits.count("page", limit, "limit")
+        return await self._committer.call(_search, name, wanted, state, cursor, limit)
+
+    async def history(self, id: str, after: int = 0, limit: int = 1_000) -> tuple[Record, ...]:
+        """Return an operation's journal from above sequence number ``after``. Raises `Unknown`."""
+        self._limits.count("page", limit, "limit")
+        records = await self._committer.call(_journal, id, after, limit)
+        if not records:
+            await self._ledger.load(id)
+        return tuple(records)
+
+    async def watch(self, id: str | None = None, after: int | None = None) -> AsyncIterator[Record]:
+        """Yield records of the journal as they are written.
+
+        Args:
+            id: of this operation only, from sequence number ``after`` (default: from its beginning), until it has ended.
+            after: of all operations from this position (default: from now on), without end.
+        """
+        if id is not None:
+            await self._ledger.load(id)
+        verb, place = (_tail, id) if id is None else (_journal, id)
+        if after is None:
+            after = await self._committer.call(_position) if id is None else 0
+        bell = self._ledger.bell()
+        while True:
+            if bell.done():
+                bell = self._ledger.bell()
+            records = await self._committer.call(verb, place, after, 500)
+            for record in records:
+                after = record.position if id is None else record.seq
+                yield record
+                if id is not None and any(isinstance(fact, Entered) and fact.kind == "final" for fact in record.facts):
+                    return
+            if not records:
+                await asyncio.wait([bell], timeout=self._poll_seconds)
+
+    async def finished(self, id: str, timeout: float | None = None) -> Snapshot:
+        """Wait until an operation has ended, or is stuck and needs a person; its ``status`` tells which.
+
+        Args:
+            timeout: seconds; then `TimeoutError`. The operation goes on.
+        """
+        async with asyncio.timeout(timeout):
+            return await self._ledger.rest(id)
+
+    async def why(self, id: str) -> Why:
+        """Return what an operation waits for, since when, who holds it, and what can be asked of it now."""
+        snapshot = await self._ledger.load(id)
+        leases = await self._committer.call(_leases)
+        try:
+            machine = await self._ledger.definition(snapshot.machine, snapshot.version)
+        except Unknown:
+            machine = None
+        return explain(machine, snapshot, leases, self._clock.now())
+
+    async def progress(self, id: str) -> Progress | None:
+        """Return what an operation's action last said of how far it is."""
+        fresh = None if self._worker is None else self._worker.progress(id)
+        return fresh if fresh is not None else await self._committer.call(_progress, id)
+
+    async def machines(self) -> tuple[tuple[str, int], ...]:
+        """Return the machines that the store knows, by name and version."""
+        return tuple(await self._committer.call(_definitions))
+
+    async def definition(self, machine: str, version: int | None = None) -> Definition:
+        """Return a machine that the store knows; without ``version`` the newest. Raises `Unknown`."""
+        return await self._ledger.definition(machine, version)
+
+    async def counts(self) -> dict[tuple[str, str, str], int]:
+        """Return how many operations there are by (machine, state, status)."""
+        return await self._committer.call(_counts)
+
+    async def leases(self) -> tuple[Lease, ...]:
+        """Return the leases of all workers, lapsed ones included."""
+        return tuple(await self._committer.call(_leases))
+
+    # What people ask of an operation
+
+    async def signal(
+        self,
+        id: str,
+        event: str,
+        data: Mapping[str, Any] | None = None,
+        *,
+        key: str = "",
+        hold: bool = False,
+        by: str | None = None,
+    ) -> Snapshot:
+        """Send an event to an operation.
+
+        Args:
+            data: added to the operation's data.
+            key: a second signal with the same key is a no-op.
+            hold: if the present state does not accept it and a state ahead does, keep it until then.
+
+        Raises:
+            NotPossible: the operation does not accept it now; ``possible`` says what it does.
+            IllegalData, LimitExceeded, Unknown: nothing was changed.
+        """
+        payload = self._limits.plain(data or {}, f"signal `{event}`")
+        self._limits.text("key_characters", key, "idempotency key")
+        return await self._ledger.submit(id, i.Signal(event, payload, key, hold, self._who(by)))
+
+    async def pause(
+        self, id: str, reason: str = "", before: Sequence[str] | None = None, *, by: str | None = None
+    ) -> Snapshot:
+        """Let the running action finish and start nothing more; or, with ``before``, go on and pause before each of these states."""
+        who, why = self._who(by), self._reason(reason)
+        return await self._ledger.submit(id, i.Pause(who, why, None if before is None else tuple(before)))
+
+    async def resume(self, id: str, *, by: str | None = None) -> Snapshot:
+        """End a pause."""
+        return await self._ledger.submit(id, i.Resume(self._who(by)))
+
+    async def cancel(self, id: str, reason: str = "", *, by: str | None = None) -> Snapshot:
+        """End the running action, undo what was started, and end as cancelled. Raises `NotPossible` past the pivot."""
+        return await self._ledger.submit(id, i.Cancel(self._who(by), self._reason(reason)))
+
+    async def retry(self, id: str, reason: str, *, by: str | None = None) -> Snapshot:
+        """Have what is stuck tried again, or what waits for its next attempt tried now."""
+        return await self._ledger.submit(id, i.Retry(self._who(by), self._reason(reason)))
+
+    async def skip(self, id: str, reason: str, *, by: str | None = None) -> Snapshot:
+        """Declare what is stuck done: a person has done it by hand."""
+        return await self._ledger.submit(id, i.Skip(self._who(by), self._reason(reason)))
+
+    async def override(self, id: str, to: str, reason: str, *, by: str | None = None) -> Snapshot:
+        """Move an operation to the state ``to``, whatever the machine says; the history keeps which of its rules this broke."""
+        return await self._ledger.submit(id, i.Override(to, self._who(by), self._reason(reason)))
+
+    # Inside
+
+    async def _machine(self, machine: type[Machine[Any]] | Definition | str) -> tuple[Definition, Any]:
+        if isinstance(machine, str):
+            definition = await self._ledger.definition(machine)
+        else:
+            definition = definition_of(machine)
+            await self._ledger.define(definition)
+        if isinstance(machine, type):
+            return definition, data_type_of(machine)
+        own = self._actions.get(definition.name)
+        return definition, own.data_type if own is not None and own.definition.version == definition.version else None
+
+    def _who(self, by: str | None) -> str:
+        return self._limits.text("by_characters", self._by if by is None else by, "by")
+
+    def _reason(self, reason: str) -> str:
+        return self._limits.text("reason_characters", reason, "reason")
+
+    def _bounds(
+        self,
+        deadline: Duration | None,
+        timeouts: Mapping[str, Duration] | None,
+        within: Mapping[str, Duration] | None,
+        retries: Mapping[str, int] | None,
+    ) -> Bounds | None:
+        if deadline is None and not (timeouts or within or retries):
+            return None
+        for state, attempts in (retries or {}).items():
+            if isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1:
+                raise Refused(f"retries: `{state}` must have a whole number of attempts from 1, not {attempts!r}")
+        try:
+            return Bounds(
+                None if deadline is None else self._clock.now() + seconds(deadline),
+                {state: seconds(value) for state, value in (timeouts or {}).items()},
+                {state: seconds(value) for state, value in (within or {}).items()},
+                dict(retries or {}),
+            )
+        except ValueError as error:
+            raise Refused(str(error)) from None
+
+    def _id_for(self, machine: Definition, key: str) -> str:
+        if not key:
+            raise Refused("an empty idempotency key: leave key= out, or give one")
+        self._limits.text("key_characters", key, "idempotency key")
+        return "k" + hashlib.sha256(f"{machine.name}\0{key}".encode()).hexdigest()[:24]
+
+    async def _same(self, operation: str, machine: Definition, key: str, given: dict[str, Any]) -> Snapshot:
+        """Return the operation that a key stands for, if it was started with the same data."""
+        records = await self._committer.call(_journal, operation, 0, 1)
+        if not records:
+            raise unknown_operation(operation)
+        first = records[0].facts[0]
+        assert isinstance(first, Started), f"{operation}: its journal begins with {first!r}"
+        if fit(machine.fields, given, f"operation of `{machine.name}`") != first.data:
+            raise KeyReused(
+                f"key `{key}` stands for operation `{operation}`, which was started with other data; use another key",
+                key=key,
+                operation=operation,
+            )
+        return await self._ledger.load(operation)
+
+
+def _check(**positive: float) -> None:
+    for name, value in positive.items():
+        if not value > 0:
+            raise Refused(f"Interlock({name}={value!r}): must be above 0")
+
+
+def _open_store(store: str | Store) -> Store:
+    if not isinstance(store, str):
+        return store
+    from interlock.stores.opening import open_store
+
+    return open_store(store)
+
+
+def _search(
+    store: Store, machine: str | None, status: Collection[str], state: str | None, cursor: str | None, limit: int
+) -> Page:
+    return store.search(machine=machine, status=status, state=state, cursor=cursor, limit=limit)
+
+
+def _journal(store: Store, operation: str, after: int, limit: int) -> Sequence[Record]:
+    return store.journal(operation, after, limit)
+
+
+def _tail(store: Store, _: object, after: int, limit: int) -> Sequence[Record]:
+    return store.tail(after, limit)
+
+
+def _position(store: Store) -> int:
+    return store.position()
+
+
+def _leases(store: Store) -> Sequence[Lease]:
+    return store.leases()
+
+
+def _progress(store: Store, operation: str) -> Progress | None:
+    return store.progress(operation)
+
+
+def _definitions(store: Store) -> Sequence[tuple[str, int]]:
+    return store.definitions()
+
+
+def _counts(store: Store) -> dict[tuple[str, str, str], int]:
+    return store.counts()

@@ -1,0 +1,117 @@
+"""What an action is given: the operation as it is, its typed data, and the means to speak while it runs."""
+
+from __future__ import annotations
+
+from typing import Generic, Protocol, TypeVar
+
+__all__ = ["Listener", "Operation", "Stopping"]
+
+D = TypeVar("D")
+
+
+class Stopping(Exception):
+    """Raised by `Operation.raise_if_stopping`: the action ends early, because it was asked to."""
+
+
+class Listener(Protocol):
+    """Whoever performs an action, as far as the action speaks to it. Called from any thread."""
+
+    def heard(self) -> None:
+        """Note that the action is alive."""
+        ...
+
+    def reported(self, done: float, total: float | None, unit: str, message: str) -> None:
+        """Note how far the action is."""
+        ...
+
+
+class Operation(Generic[D]):
+    """One attempt at one operation, as its action sees it. Make one by hand to test an action alone.
+
+    Attributes:
+        id: the operation.
+        machine, version: which machine it runs.
+        state: the state that is performed, undone or recovered.
+        data: the operation's data, typed; a copy: what the action returns is what is kept.
+        key: the same for every attempt of this stay in the state: give it to targets that know idempotency keys.
+        token: grows from attempt to attempt: give it to targets that refuse older ones.
+        number: of the attempt, from 1.
+        recovering: an earlier attempt was cut off, and nobody knows how far it came.
+
+    >>> op = Operation("op-1", "deploy", 1, "building", {"image": "web"})
+    >>> op.data["image"], op.stopping
+    ('web', False)
+    """
+
+    __slots__ = (
+        "_listener",
+        "_stopping",
+        "data",
+        "id",
+        "key",
+        "machine",
+        "number",
+        "recovering",
+        "state",
+        "token",
+        "version",
+    )
+
+    def __init__(
+        self,
+        id: str,
+        machine: str,
+        version: int,
+        state: str,
+        data: D,
+        key: str = "",
+        token: int = 0,
+        number: int = 1,
+        recovering: bool = False,
+        listener: Listener | None = None,
+    ) -> None:
+        self.id = id
+        self.machine = machine
+        self.version = version
+        self.state = state
+        self.data = data
+        self.key = key
+        self.token = token
+        self.number = number
+        self.recovering = recovering
+        self._listener = listener
+        self._stopping = False
+
+    def __repr__(self) -> str:
+        return f"<Operation {self.id} of {self.machine} in {self.state}, attempt {self.number}>"
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the action is to end as soon as it can. An async action is cancelled as well; a plain function has to look here."""
+        return self._stopping
+
+    def raise_if_stopping(self) -> None:
+        """Raise `Stopping` if the action is to end. Returning instead would say that the action has done its work."""
+        if self._stopping:
+            raise Stopping(f"{self.state} of {self.id} was asked to end")
+
+    def stop(self) -> None:
+        """Ask the action to end. The engine calls this; tests may."""
+        self._stopping = True
+
+    def heartbeat(self) -> None:
+        """Say that the action is alive. A state with ``heartbeat`` ends an attempt that is silent for longer."""
+        if self._listener is not None:
+            self._listener.heard()
+
+    def progress(self, done: float, total: float | None = None, unit: str = "", message: str = "") -> None:
+        """Say how far the action is; it is a heartbeat too. Not a fact: only the newest is kept, and it may be lost.
+
+        Args:
+            done: so much is done.
+            total: of so much, if it is known.
+            unit: what is counted: ``"bytes"``.
+            message: one line for people.
+        """
+        if self._listener is not None:
+            self._listener.reported(done, total, unit, message)

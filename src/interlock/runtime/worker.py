@@ -1,0 +1,443 @@
+"""The worker: keeps a lease, takes what is due and what dead workers left, performs it, and stops in order.
+
+Theory of operation:
+
+1.  A worker has a session: a name nobody had before, and a lease under it. It offers itself only while the lease holds. If the lease
+    could not be renewed in time, everything that was performed under it is ended and forgotten, and a new session begins.
+2.  A round looks at the store once: leases that have lapsed, or whose process on this machine is gone; operations that are due, as many as
+    there is room for; and when the next will be. It gives each a `Tick` or a `Lapsed` with an offer. All of them share transactions.
+3.  Effects come from the ledger after their commit: `Perform` begins an attempt, `Cut` ends one, `Wake` and the timers of what is held are
+    set on the loop.
+4.  A stop offers no more, waits for or ends what runs (each state says which), hands over what did not end in time, and gives the lease
+    back only if nothing is left under it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from interlock.errors import InterlockError, StaleToken, Unavailable
+from interlock.interpreter.inputs import Cut, Effect, Input, Lapsed, Offer, Perform, Tick, Wake
+from interlock.interpreter.snapshot import Running, Snapshot, timer_at
+from interlock.runtime.actions import Actions
+from interlock.runtime.attempt import Attempt
+from interlock.runtime.ledger import Ledger
+from interlock.runtime.limits import Limits
+from interlock.runtime.session import Session
+from interlock.stores.contract import Lease, Progress, Store
+
+__all__ = ["Look", "Worker"]
+
+log = logging.getLogger("interlock")
+BATCH = 200
+FLUSH_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one look at the store found."""
+
+    leases: Sequence[Lease] = ()
+    due: Sequence[Snapshot] = ()
+    next_due: float | None = None
+
+
+@dataclass(slots=True)
+class _Timer:
+    """When a held operation is ticked next."""
+
+    at: float
+    handle: asyncio.TimerHandle = field(repr=False)
+
+
+class Worker:
+    """Performs the attempts at the operations of some machines.
+
+    Args:
+        ledger: through which everything is decided.
+        session: the lease.
+        actions: by machine.
+        queues: that it serves.
+        max_running: so many attempts at the same time.
+        poll_seconds: it looks at the store at least this often.
+        limits: for what actions add and say.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        session: Session,
+        actions: Mapping[str, Actions[Any]],
+        queues: Sequence[str],
+        max_running: int,
+        poll_seconds: float,
+        limits: Limits,
+    ) -> None:
+        self.ledger = ledger
+        self.clock = ledger.clock
+        self.limits = limits
+        self.stopping = False
+        self.attempts: dict[str, Attempt] = {}
+        self._lingering: dict[str, Attempt] = {}
+        self._session = session
+        self._actions = actions
+        self._queues = frozenset(queues)
+        self._max_running = max_running
+        self._poll_seconds = poll_seconds
+        self._served: dict[tuple[str, int], bool] = {}
+        self._passed_over = 0
+        self._offered = 0
+        self._backlog = False
+        self._timers: dict[str, _Timer] = {}
+        self._nudge = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at = 0.0
+        self._progress: dict[str, Progress] = {}
+        self._flush_planned = False
+        self._threads: concurrent.futures.ThreadPoolExecutor | None = None
+        self._rounds: asyncio.Task[None] | None = None
+        self._offer = Offer("")
+
+    # Life
+
+    async def start(self) -> None:
+        """Take a lease and begin. Raises `Unavailable` if the store cannot record the lease."""
+        self.loop = asyncio.get_running_loop()
+        self._session.on_lost = self._lost
+        self._session.on_begun = self._begun
+        self.ledger.carry_out = self.carry_out
+        await self._session.start()
+        self._rounds = self.loop.create_task(self._keep_looking())
+
+    def _begun(self, name: str) -> None:
+        self.ledger.holder = name
+        self._offer = Offer(name, self._queues)
+        self._nudge.set()
+
+    def _lost(self, name: str) -> None:
+        """Rule 1: the lease is lost."""
+        log.error("worker %s lost its lease: %d attempts are ended and forgotten", name, len(self.attempts))
+        for operation, attempt in self.attempts.items():
+            attempt.abandon()
+            self._lingering[operation] = attempt
+        self.attempts.clear()
+        self.ledger.holder = ""
+        for timer in self._timers.values():
+            timer.handle.cancel()
+        self._timers.clear()
+        self.ledger.forget()
+
+    async def stop(self, grace_seconds: float, stubborn_seconds: float = 5.0) -> None:
+        """Rule 4: stop in order.
+
+        Args:
+            grace_seconds: how long attempts in states with ``on_stop="wait"`` are waited for before they are handed over.
+            stubborn_seconds: how long after that an action is waited for that was told to end and does not.
+        """
+        self.stopping = True
+        if self._rounds is None:
+            return
+        rounds, self._rounds = self._rounds, None
+        rounds.cancel()
+        await asyncio.wait([rounds])
+        for attempt in [*self.attempts.values()]:
+            if attempt.on_stop == "handover":
+                attempt.stop()
+        if not await self._emptied(grace_seconds):
+            for attempt in [*self.attempts.values()]:
+                attempt.stop()
+            await self._emptied(stubborn_seconds)
+        for attempt in [*self.attempts.values(), *self._lingering.values()]:
+            log.error("%r did not end; it stays with worker %s until the lease lapses", attempt, self._session.name)
+            attempt.abandon()
+            if attempt.over:
+                attempt.task.cancel()
+        if self._alarm is not None:
+            self._alarm.cancel()
+        for timer in self._timers.values():
+            timer.handle.cancel()
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+        self._flush()
+        await self._session.stop()
+
+    async def _emptied(self, seconds: float) -> bool:
+        """Wait until nothing is performed and no offer is out; return False if that takes longer than ``seconds``."""
+        end = self.loop.time() + seconds
+        while self.attempts or self._offered:
+            self._changed.clear()
+            handle = self.loop.call_at(end, self._changed.set)
+            await self._changed.wait()
+            handle.cancel()
+            if self.loop.time() >= end:
+                return not (self.attempts or self._offered)
+        return True
+
+    # Offers
+
+    def serves(self, machine: str, version: int) -> bool:
+        """Return whether the actions it was given fit a version of a machine."""
+        known = self._served.get((machine, version))
+        return self._look_up(machine, version) if known is None else known
+
+    def _look_up(self, machine: str, version: int) -> bool:
+        actions = self._actions.get(machine)
+        definition = self.ledger.machines.get((machine, version))
+        if actions is None or definition is None:
+            return False
+        faults = [str(fault) for fault in actions.mismatches(definition)]
+        if definition.fields != actions.definition.fields and actions.data_type is not None:
+            faults.append("its data has other fields than the actions were written for")
+        if faults:
+            log.warning(
+                "operations of `%s` version %d are left to other workers: %s", machine, version, "; ".join(faults)
+            )
+        self._served[machine, version] = not faults
+        return not faults
+
+    def own_offer(self) -> Offer | None:
+        """Return the offer that comes with an attempt's outcome: the attempt's place is free for the next."""
+        return None if self.stopping or not self._session.holds() else self._offer
+
+    def offer(self, machine: str, version: int) -> Offer | None:
+        """Return an offer to an operation, if it is served and there is room; `release` it when it was answered."""
+        if self.stopping or self._room() < 1 or not self._session.holds() or not self.serves(machine, version):
+            return None
+        self._offered += 1
+        return self._offer
+
+    def release(self, *_: object) -> None:
+        """Note that an offer was answered."""
+        self._offered -= 1
+        self._changed.set()
+
+    def _room(self) -> int:
+        return self._max_running - len(self.attempts) - self._offered
+
+    # Effects
+
+    def carry_out(self, snapshot: Snapshot, effects: tuple[Effect, ...]) -> None:
+        """Rule 3."""
+        phase, operation = snapshot.phase, snapshot.id
+        if isinstance(phase, Running) and phase.worker == self._session.name:
+            for effect in effects:
+                if type(effect) is Perform:
+                    self._begin(snapshot, effect)
+                elif type(effect) is Cut:
+                    running = self.attempts.get(operation)
+                    if running is not None and running.token == effect.token:
+                        running.stop()
+            self._set_timer(operation, timer_at(snapshot))
+            return
+        if operation in self._timers:
+            self._set_timer(operation, None)
+        attempt = self.attempts.get(operation)
+        if attempt is not None and not attempt.over:
+            log.warning("%r was taken over by another worker", attempt)
+            attempt.stop()
+        for effect in effects:
+            if type(effect) is not Wake:
+                continue
+            if self._room() > 0 or effect.at > self.clock.now():
+                self.nudge_at(effect.at)
+            else:
+                self._backlog = True
+
+    def _begin(self, snapshot: Snapshot, perform: Perform) -> None:
+        operation = snapshot.id
+        earlier = self.attempts.get(operation)
+        if earlier is not None and earlier.token == perform.token:
+            return
+        if earlier is None or earlier.over:
+            earlier = self._lingering.get(operation)
+        machine = self.ledger.machines[snapshot.machine, snapshot.version]
+        attempt = Attempt(self, self._actions[snapshot.machine], machine, snapshot, perform, earlier)
+        if self.stopping:
+            attempt.stop()
+        self.attempts[operation] = attempt
+
+    def ended(self, attempt: Attempt) -> None:
+        """Note that an attempt is over and recorded."""
+        if self.attempts.get(attempt.id) is attempt:
+            del self.attempts[attempt.id]
+            if self._backlog and self._room() >= self._max_running // 4:
+                self._nudge.set()
+        if self._lingering.get(attempt.id) is attempt:
+            del self._lingering[attempt.id]
+        self._changed.set()
+
+    def tell(self, operation: str, input: Input) -> None:
+        """Give an input to an operation for which nobody waits."""
+        self.ledger.post(operation, input).add_done_callback(_log_failure)
+
+    # Timers
+
+    def _set_timer(self, operation: str, at: float | None) -> None:
+        timer = self._timers.get(operation)
+        if timer is not None:
+            if timer.at == at:
+                return
+            timer.handle.cancel()
+            del self._timers[operation]
+        if at is not None:
+            handle = self.loop.call_later(max(0.0, at - self.clock.now()), self._ring, operation)
+            self._timers[operation] = _Timer(at, handle)
+
+    def _ring(self, operation: str) -> None:
+        timer = self._timers[operation]
+        late = self.clock.now() - timer.at
+        if late >= 0:
+            self.tell(operation, Tick())
+        # A tick that moved the operation sets the next timer or none; until then, and if the store was away, it rings again.
+        timer.handle = self.loop.call_later(1.0 if late >= 0 else -late, self._ring, operation)
+
+    def nudge_at(self, at: float) -> None:
+        """Look at the store at this time, or earlier."""
+        if self._alarm is None or at < self._alarm_at:
+            if self._alarm is not None:
+                self._alarm.cancel()
+            self._alarm_at = at
+            self._alarm = self.loop.call_later(max(0.0, at - self.clock.now()), self._nudge.set)
+
+    # Rounds
+
+    async def _keep_looking(self) -> None:
+        failing = False
+        while True:
+            self._nudge.clear()
+            try:
+                again = await self._round()
+                failing = False
+            except InterlockError as error:
+                if not failing:
+                    log.warning("worker %s cannot see what is due; trying on: %s", self._session.name, error)
+                failing, again = True, False
+            except Exception:
+                log.exception("worker %s: a fault while looking for what is due; trying on", self._session.name)
+                again = False
+            if again:
+                continue
+            self.nudge_at(self.clock.now() + self._poll_seconds)
+            await self._nudge.wait()
+            if self._alarm is not None:
+                self._alarm.cancel()
+                self._alarm = None
+
+    async def _round(self) -> bool:
+        """Rule 2; return whether there is more to do at once."""
+        if not self._session.holds():
+            return False
+        now, room = self.clock.now(), self._room()
+        limit = (min(room, BATCH) if room > 0 else BATCH) + min(self._passed_over, 10 * BATCH)
+        look = await self.ledger.committer.call(self._look, now, room > 0, limit)
+        left = False
+        for lease in self._session.lapsed(look.leases, now):
+            left |= await self._take_over(lease)
+        await self._learn(look.due)
+        self._passed_over, answers = 0, []
+        for snapshot in look.due:
+            served, timer = self.serves(snapshot.machine, snapshot.version), timer_at(snapshot)
+            self._passed_over += not served
+            if served or (timer is not None and timer <= now):
+                answers.append(self._give(snapshot, Tick(self.offer(snapshot.machine, snapshot.version))))
+        if answers:
+            await asyncio.wait(answers)
+        more = len(look.due) >= limit
+        self._backlog = left or more or room <= 0
+        if look.next_due is not None:
+            self.nudge_at(look.next_due)
+        return more and self._room() > 0 and (bool(answers) or self._passed_over < 10 * BATCH)
+
+    def _look(self, store: Store, now: float, room: bool, limit: int) -> Look:
+        queues = self._queues if room else frozenset[str]()  # without room only what the clock alone moves
+        machines = self._actions.keys()
+        due = store.due(machines, queues, now, limit)
+        return Look(store.leases(), due, None if due else store.next_due(machines, queues))
+
+    async def _learn(self, snapshots: Sequence[Snapshot]) -> None:
+        for key in {(one.machine, one.version): None for one in snapshots}:
+            if key not in self.ledger.machines:
+                await self.ledger.definition(*key)
+
+    def _give(self, snapshot: Snapshot, input: Tick | Lapsed) -> asyncio.Future[Snapshot]:
+        answer = self.ledger.post(snapshot.id, input, snapshot)
+        answer.add_done_callback(_log_failure)
+        if input.offer is not None:
+            answer.add_done_callback(self.release)
+        return answer
+
+    async def _take_over(self, lease: Lease) -> bool:
+        """Take over what a worker left, and forget its lease. Return True if there was no room for all of it."""
+        while True:
+            held = await self.ledger.committer.call(_held, lease.worker)
+            if not held:
+                await self.ledger.committer.call(_retire, lease.worker)
+                return False
+            await self._learn(held)
+            answers = []
+            for snapshot in held:
+                offer = self.offer(snapshot.machine, snapshot.version)
+                if offer is None and self.serves(snapshot.machine, snapshot.version):
+                    break
+                answers.append(self._give(snapshot, Lapsed(lease.worker, offer)))
+            if not answers:
+                return True
+            await asyncio.wait(answers)
+            log.warning("worker %s takes over %d operations of %s", self._session.name, len(answers), lease.worker)
+
+    # Progress
+
+    def note(self, progress: Progress) -> None:
+        """Keep an attempt's progress and have it stored soon. Called from any thread."""
+        self._progress[progress.operation] = progress
+        if not self._flush_planned:
+            self._flush_planned = True
+            self.loop.call_soon_threadsafe(self.loop.call_later, FLUSH_SECONDS, self._flush)
+
+    def progress(self, operation: str) -> Progress | None:
+        """Return progress that is not stored yet."""
+        return self._progress.get(operation)
+
+    def _flush(self) -> None:
+        self._flush_planned = False
+        if self._progress:
+            newest, self._progress = [*self._progress.values()], {}
+            self.ledger.committer.post((_report, (newest,)), _log_unstored)
+
+    @property
+    def threads(self) -> concurrent.futures.ThreadPoolExecutor:
+        """The threads in which plain functions run; there are none before the first."""
+        if self._threads is None:
+            self._threads = concurrent.futures.ThreadPoolExecutor(self.limits.threads, "interlock-action")
+        return self._threads
+
+
+def _held(store: Store, worker: str) -> list[Snapshot]:
+    return store.held(worker, BATCH)
+
+
+def _retire(store: Store, worker: str) -> None:
+    store.retire(worker)
+
+
+def _report(store: Store, progress: Sequence[Progress]) -> None:
+    store.report(progress)
+
+
+def _log_unstored(_: object, error: BaseException | None) -> None:
+    if error is not None:
+        log.warning("progress was not stored: %s", error)
+
+
+def _log_failure(answer: asyncio.Future[Snapshot]) -> None:
+    error = None if answer.cancelled() else answer.exception()
+    if isinstance(error, StaleToken):
+        log.debug("%s", error)
+    elif error is not None:
+        log.warning("%s", error, exc_info=None if isinstance(error, Unavailable) else error)
