@@ -47,7 +47,9 @@ def fields_of(data_type: Any) -> Fields | None:
     try:
         hints = typing.get_type_hints(origin)
     except NameError as error:
-        raise TypeError(f"the fields of {origin.__name__} cannot be read: {error}; declare what it names at module level") from None
+        raise TypeError(
+            f"the fields of {origin.__name__} cannot be read: {error}; declare what it names at module level"
+        ) from None
     defaults = _defaults(origin)
     if defaults is None:
         raise TypeError(f"{origin.__name__} is no data type: use a dataclass, a TypedDict, a dict or Any")
@@ -72,7 +74,9 @@ def _defaults(origin: Any) -> dict[str, Any] | None:
         return {name: _REQUIRED if name in origin.__required_keys__ else None for name in origin.__annotations__}
     if hasattr(origin, "__struct_fields__"):
         names, tail = origin.__struct_fields__, origin.__struct_defaults__
-        values = [_REQUIRED] * (len(names) - len(tail)) + [None if "Factory" in repr(value) else value for value in tail]
+        values = [_REQUIRED] * (len(names) - len(tail)) + [
+            None if "Factory" in repr(value) else value for value in tail
+        ]
         return dict(zip(names, values, strict=True))
     return None
 
@@ -91,7 +95,9 @@ def _json_types(hint: Any) -> tuple[str, ...]:
         return (_BY_PYTHON[plain],)
     if isinstance(plain, type) and issubclass(plain, list | tuple | set | frozenset):
         return ("array",)
-    if isinstance(plain, type) and (is_dataclass(plain) or issubclass(plain, Mapping) or hasattr(plain, "__struct_fields__")):
+    if isinstance(plain, type) and (
+        is_dataclass(plain) or issubclass(plain, Mapping) or hasattr(plain, "__struct_fields__")
+    ):
         return ("object",)
     return ()
 
@@ -118,10 +124,14 @@ def fit(fields: Fields | None, data: Mapping[str, Any], where: str, *, partial: 
         wanted = fields.get(name)
         if wanted is None:
             known = ", ".join(fields) or "none"
-            raise IllegalData(f"{where}: unknown field `{name}`{did_you_mean(name, fields)}; its fields are {known}", field=name)
+            raise IllegalData(
+                f"{where}: unknown field `{name}`{did_you_mean(name, fields)}; its fields are {known}", field=name
+            )
         if wanted.types and not _is_one_of(value, wanted.types):
             raise IllegalData(
-                f"{where}: field `{name}` must be {' or '.join(wanted.types)}, not {_json_type(value)}", field=name, wanted=list(wanted.types)
+                f"{where}: field `{name}` must be {' or '.join(wanted.types)}, not {_json_type(value)}",
+                field=name,
+                wanted=list(wanted.types),
             )
     if partial:
         return dict(data)
@@ -130,7 +140,10 @@ def fit(fields: Fields | None, data: Mapping[str, Any], where: str, *, partial: 
         if name in data:
             whole[name] = data[name]
         elif item.required:
-            raise IllegalData(f"{where}: field `{name}` is missing; it needs {', '.join(n for n in fields if fields[n].required)}", field=name)
+            raise IllegalData(
+                f"{where}: field `{name}` is missing; it needs {', '.join(n for n in fields if fields[n].required)}",
+                field=name,
+            )
         else:
             whole[name] = item.default
     return whole
@@ -140,7 +153,9 @@ def _json_type(value: Any) -> str:
     for python, name in ((bool, "boolean"), (int, "integer"), (float, "number"), (str, "string"), (type(None), "null")):
         if isinstance(value, python):
             return name
-    return "array" if isinstance(value, list | tuple) else "object" if isinstance(value, Mapping) else type(value).__name__
+    return (
+        "array" if isinstance(value, list | tuple) else "object" if isinstance(value, Mapping) else type(value).__name__
+    )
 
 
 def _is_one_of(value: Any, allowed: tuple[str, ...]) -> bool:

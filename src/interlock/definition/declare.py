@@ -87,9 +87,13 @@ def exit_of(target: Any) -> Exit:
 def _name_of(target: Any) -> str:
     name = target if isinstance(target, str) else getattr(target, "name", None)
     if name == "":
-        raise TypeError("a state has no name before its class is complete: write the name as a string, `then=\"copying\"`")
+        raise TypeError(
+            'a state has no name before its class is complete: write the name as a string, `then="copying"`'
+        )
     if not isinstance(name, str):
-        raise TypeError(f"{target!r} is no target: name a state, or use Rollback(final), or a list of When(condition, state)")
+        raise TypeError(
+            f"{target!r} is no target: name a state, or use Rollback(final), or a list of When(condition, state)"
+        )
     return name
 
 
@@ -125,7 +129,9 @@ class Retry:
         if self.attempts is not None and (isinstance(self.attempts, bool) or not 1 <= self.attempts <= 1_000_000):
             raise ValueError(f"Retry(attempts={self.attempts!r}): from 1 to 1,000,000 attempts, or Retry.forever()")
         if not 1 <= self.factor <= 100 or not 0 <= self.jitter <= 1:
-            raise ValueError(f"Retry(factor={self.factor!r}, jitter={self.jitter!r}): factor from 1 to 100, jitter from 0 to 1")
+            raise ValueError(
+                f"Retry(factor={self.factor!r}, jitter={self.jitter!r}): factor from 1 to 100, jitter from 0 to 1"
+            )
 
     @classmethod
     def forever(
@@ -184,7 +190,10 @@ class _Named:
     def __set_name__(self, owner: type, name: str) -> None:
         if self.name and self.name != name:
             fault = Fault(
-                "one-name", f"`{name}`", f"is the same object as `{self.name}`", f"Declare `{name}` with a State of its own."
+                "one-name",
+                f"`{name}`",
+                f"is the same object as `{self.name}`",
+                f"Declare `{name}` with a State of its own.",
             )
             raise IllegalMachine(owner.__name__, [fault])
         object.__setattr__(self, "name", name)
@@ -306,7 +315,11 @@ class Group(_Named):
     name: str
 
     def __init__(
-        self, *members: str | State | Group, on: Mapping[str, Any] | None = None, timeout: Duration | None = None, name: str = ""
+        self,
+        *members: str | State | Group,
+        on: Mapping[str, Any] | None = None,
+        timeout: Duration | None = None,
+        name: str = "",
     ) -> None:
         object.__setattr__(self, "members", tuple(_name_of(member) for member in members))
         object.__setattr__(self, "on", {event: exit_of(target) for event, target in (on or {}).items()})

@@ -52,7 +52,9 @@ def _names(definition: Definition) -> Iterator[Fault]:
     if not definition.states:
         yield Fault("no-state", "machine", "has no state", "Declare at least one State and one Final.")
     if len(definition.states) > STATES:
-        yield Fault("no-state", "machine", f"has {len(definition.states)} states", f"Stay below {STATES}, or split the machine.")
+        yield Fault(
+            "no-state", "machine", f"has {len(definition.states)} states", f"Stay below {STATES}, or split the machine."
+        )
     if isinstance(definition.version, bool) or not isinstance(definition.version, int) or definition.version < 1:
         yield Fault("bad-name", "machine", f"has version {definition.version!r}", "Number versions 1, 2, 3.")
     words = [(name, "state") for name in definition.states] + [(name, "group") for name in definition.groups]
@@ -62,21 +64,35 @@ def _names(definition: Definition) -> Iterator[Fault]:
         words += [(event, "event") for event in group.on]
     for word, what in dict.fromkeys(words):
         if not NAME.fullmatch(word):
-            yield Fault("bad-name", f"`{word}`", f"is no name for a {what}", "Use letters, digits and underscores; keep the text in `status`.")
+            yield Fault(
+                "bad-name",
+                f"`{word}`",
+                f"is no name for a {what}",
+                "Use letters, digits and underscores; keep the text in `status`.",
+            )
         elif len(word) > NAME_LENGTH:
-            yield Fault("long-name", f"`{word}`", f"is longer than {NAME_LENGTH} letters", f"Shorten the {what}'s name.")
+            yield Fault(
+                "long-name", f"`{word}`", f"is longer than {NAME_LENGTH} letters", f"Shorten the {what}'s name."
+            )
     for name in definition.groups:
         if name in definition.states:
             yield Fault("bad-name", f"`{name}`", "is both a state and a group", "Rename one of them.")
     for name, group in definition.groups.items():
         for event in sorted(RESERVED_EVENTS & set(group.on) - {"failed", "timeout"}):
-            yield Fault("reserved-event", f"group `{name}`", f"has an exit for `{event}`", "An outcome `done` belongs to one state.")
+            yield Fault(
+                "reserved-event",
+                f"group `{name}`",
+                f"has an exit for `{event}`",
+                "An outcome `done` belongs to one state.",
+            )
 
 
 def _kinds(definition: Definition) -> Iterator[Fault]:
     for where, state in _states(definition):
         if state.children is not None and state.pivot:
-            yield Fault("mixed-kind", where, "is a parent and a pivot", "Put the pivot into an acting state of its own.")
+            yield Fault(
+                "mixed-kind", where, "is a parent and a pivot", "Put the pivot into an acting state of its own."
+            )
         if not state.on and not state.after and not state.to and not state.children and not _grouped(definition, state):
             yield Fault("dead-end", where, "has no exit", "Give it `then`, `on` or `after`, or make it a Final.")
         if state.kind == "parent" and "done" not in state.on:
@@ -84,16 +100,30 @@ def _kinds(definition: Definition) -> Iterator[Fault]:
         if state.kind == "waiting":
             for option in ("queue", "undo", "retry", "undo_retry", "timeout", "heartbeat"):
                 if getattr(state, option) is not None:
-                    mend = "Use `within` or `after`." if option == "timeout" else "Give the state a `then`, or leave it out."
+                    mend = (
+                        "Use `within` or `after`."
+                        if option == "timeout"
+                        else "Give the state a `then`, or leave it out."
+                    )
                     yield Fault("useless-option", where, f"has `{option}` but no action is performed in it", mend)
             for event in ("failed", "timeout"):
                 if event in state.on and not (event == "timeout" and state.within is not None):
-                    yield Fault("useless-option", where, f"waits for `{event}`, an action's outcome", "Give the event a name of its own.")
+                    yield Fault(
+                        "useless-option",
+                        where,
+                        f"waits for `{event}`, an action's outcome",
+                        "Give the event a name of its own.",
+                    )
         bounds = [("after", wait) for wait in state.after]
         bounds += [(option, getattr(state, option)) for option in ("timeout", "within", "heartbeat")]
         for option, value in bounds:
             if value == 0:
-                yield Fault("bad-option", where, f"has {option} of no duration", "Give it a duration above 0 seconds, or leave it out.")
+                yield Fault(
+                    "bad-option",
+                    where,
+                    f"has {option} of no duration",
+                    "Give it a duration above 0 seconds, or leave it out.",
+                )
         for option, allowed in _OPTIONS.items():
             value = getattr(state, option)
             if value is not None and value not in allowed:
@@ -120,12 +150,21 @@ def _targets(definition: Definition) -> Iterator[Fault]:
                 mend = f"Name one of the machine's states{did_you_mean(branch.to, definition.states)}."
                 yield Fault("unknown-target", where, f"leads to `{branch.to}`, which is no state", mend)
             elif branch.rollback and not (isinstance(target, Final) and target.outcome != "succeeded"):
-                mend = "Name a Final(\"failed\") or Final(\"cancelled\")."
-                yield Fault("rollback-target", where, f"rolls back to `{branch.to}`, which is no failed or cancelled final state", mend)
+                mend = 'Name a Final("failed") or Final("cancelled").'
+                yield Fault(
+                    "rollback-target",
+                    where,
+                    f"rolls back to `{branch.to}`, which is no failed or cancelled final state",
+                    mend,
+                )
         if not exit or exit[-1].condition is not None:
-            yield Fault("open-choice", where, "leads nowhere when no condition holds", "Add a last target without a condition.")
+            yield Fault(
+                "open-choice", where, "leads nowhere when no condition holds", "Add a last target without a condition."
+            )
         if any(branch.condition is None for branch in exit[:-1]):
-            yield Fault("dead-branch", where, "has targets behind one without a condition", "Put the unconditional target last.")
+            yield Fault(
+                "dead-branch", where, "has targets behind one without a condition", "Put the unconditional target last."
+            )
 
 
 def _groups(definition: Definition) -> Iterator[Fault]:
@@ -136,9 +175,19 @@ def _groups(definition: Definition) -> Iterator[Fault]:
         for member in group.members:
             if member not in known:
                 mend = f"Name a state or a group{did_you_mean(member, known)}."
-                yield Fault("unknown-member", f"group `{name}`", f"has the member `{member}`, which is neither state nor group", mend)
+                yield Fault(
+                    "unknown-member",
+                    f"group `{name}`",
+                    f"has the member `{member}`, which is neither state nor group",
+                    mend,
+                )
             elif isinstance(definition.states.get(member), Final):
-                yield Fault("unknown-member", f"group `{name}`", f"has the final state `{member}`", "A final state has no exits: take it out.")
+                yield Fault(
+                    "unknown-member",
+                    f"group `{name}`",
+                    f"has the final state `{member}`",
+                    "A final state has no exits: take it out.",
+                )
         seen, todo = set(), list(group.members)
         while todo:
             inner = todo.pop()
@@ -146,7 +195,9 @@ def _groups(definition: Definition) -> Iterator[Fault]:
                 seen.add(inner)
                 todo.extend(definition.groups[inner].members)
         if name in seen:
-            yield Fault("group-cycle", f"group `{name}`", "contains itself", "Groups nest like boxes: break the circle.")
+            yield Fault(
+                "group-cycle", f"group `{name}`", "contains itself", "Groups nest like boxes: break the circle."
+            )
             return
     yield from _competing(definition)
 
@@ -181,7 +232,12 @@ def _ways(definition: Definition) -> Iterator[Fault]:
     implied = {"failed", "cancelled"} if definition.drives else set()
     for name in definition.states:
         if name not in reached and not (name in implied and name in definition.finals):
-            yield Fault("unreachable", f"`{name}`", "cannot be reached from an initial state", "Lead an exit to it, or delete it.")
+            yield Fault(
+                "unreachable",
+                f"`{name}`",
+                "cannot be reached from an initial state",
+                "Lead an exit to it, or delete it.",
+            )
     if not definition.finals:
         if definition.drives:
             yield Fault("no-way-out", "machine", "has no final state", "Declare a Final for each way it can end.")
@@ -193,7 +249,12 @@ def _ways(definition: Definition) -> Iterator[Fault]:
     ending = _closure(backwards, definition.finals)
     for name in definition.states:
         if name not in ending:
-            yield Fault("no-way-out", f"`{name}`", "can never end: no final state can be reached from it", "Lead an exit towards a Final.")
+            yield Fault(
+                "no-way-out",
+                f"`{name}`",
+                "can never end: no final state can be reached from it",
+                "Lead an exit towards a Final.",
+            )
 
 
 def _closure(edges: dict[str, set[str]], start: tuple[str, ...]) -> set[str]:
@@ -215,19 +276,31 @@ def _undoing(definition: Definition) -> Iterator[Fault]:
                 mend = "Nothing is undone from the pivot on: leave `undo` out."
                 yield Fault("undo-past-pivot", where, "has an undo but stands at or after the pivot", mend)
             if row.cancel != "refuse":
-                yield Fault("way-back", where, f"has cancel={row.cancel!r} but stands at or after the pivot", "Leave `cancel` out.")
+                yield Fault(
+                    "way-back",
+                    where,
+                    f"has cancel={row.cancel!r} but stands at or after the pivot",
+                    "Leave `cancel` out.",
+                )
             for event, branch in row.targets():
                 target = definition.table[branch.to]
                 if branch.rollback or (target.kind != "final" and not target.past_pivot):
-                    yield Fault("way-back", where, f"leads back behind the pivot on `{event}`", "After the pivot go forward only.")
+                    yield Fault(
+                        "way-back",
+                        where,
+                        f"leads back behind the pivot on `{event}`",
+                        "After the pivot go forward only.",
+                    )
                 elif target.outcome in ("failed", "cancelled"):
-                    mend = "After the pivot an operation cannot be clean: end in a Final(\"succeeded\"), or let it get stuck for a person."
+                    mend = 'After the pivot an operation cannot be clean: end in a Final("succeeded"), or let it get stuck for a person.'
                     yield Fault("unclean-end", where, f"ends as {target.outcome} on `{event}` after the pivot", mend)
             continue
         if row.kind in ("acting", "parent"):
             if row.kind == "acting" and not row.undo_said:
                 mend = 'Say undo=True and bind an undo, or undo="nothing" if the action leaves nothing behind.'
-                yield Fault("no-undo", where, "starts something before the pivot and does not say how it is undone", mend)
+                yield Fault(
+                    "no-undo", where, "starts something before the pivot and does not say how it is undone", mend
+                )
             if "failed" not in row.exits:
                 rolls_to.setdefault("failed", f"{where} can fail")
             if row.timeout is not None and not {"timeout", "failed"} & set(row.exits):
@@ -242,7 +315,9 @@ def _undoing(definition: Definition) -> Iterator[Fault]:
     for final, why in rolls_to.items():
         target = definition.table.get(final)
         if target is None or target.outcome != final:
-            mend = f'Declare `{final} = Final("{final}")`' + (', or say cancel="refuse".' if final == "cancelled" else ".")
+            mend = f'Declare `{final} = Final("{final}")`' + (
+                ', or say cancel="refuse".' if final == "cancelled" else "."
+            )
             yield Fault(f"no-{final}", "machine", f"{why}, and there is no final state `{final}` to roll back to", mend)
 
 
@@ -267,17 +342,32 @@ def _templates(definition: Definition) -> Iterator[Fault]:
             yield Fault("twice-claimed", f"claim `{name}`", "is declared twice", "Keep one.")
     for claim in definition.claims:
         if claim.limit < 1 or claim.on_conflict not in ("reject", "wait", "preempt"):
-            yield Fault("bad-option", f"claim `{claim.name}`", "has a bad limit or on_conflict", "limit from 1; reject, wait or preempt.")
+            yield Fault(
+                "bad-option",
+                f"claim `{claim.name}`",
+                "has a bad limit or on_conflict",
+                "limit from 1; reject, wait or preempt.",
+            )
     for where, state in _states(definition):
         children = state.children
-        if children and definition.fields is not None and children.each is not None and children.each not in definition.fields:
+        if (
+            children
+            and definition.fields is not None
+            and children.each is not None
+            and children.each not in definition.fields
+        ):
             mend = f"Use one of {', '.join(definition.fields)}{did_you_mean(children.each, definition.fields)}."
-            yield Fault("unknown-field", where, f"has children for each `{children.each}`, which is no field of the data", mend)
+            yield Fault(
+                "unknown-field", where, f"has children for each `{children.each}`, which is no field of the data", mend
+            )
 
 
 def _views(definition: Definition) -> Iterator[Fault]:
     for version, names in definition.views.items():
-        where, given = f"view `{version}`", [name for members in names.values() if members is not ... for name in members]
+        where, given = (
+            f"view `{version}`",
+            [name for members in names.values() if members is not ... for name in members],
+        )
         for name in dict.fromkeys(given):
             if name not in definition.states:
                 mend = f"Name a state{did_you_mean(name, definition.states)}."
@@ -287,7 +377,14 @@ def _views(definition: Definition) -> Iterator[Fault]:
         rest = sum(members is ... for members in names.values())
         missing = [name for name in definition.states if name not in given]
         if rest > 1:
-            yield Fault("view-twice", where, "gives `...` to two public names", "Only one name can stand for all the rest.")
+            yield Fault(
+                "view-twice", where, "gives `...` to two public names", "Only one name can stand for all the rest."
+            )
         if missing and not rest:
             listed = ", ".join(f"`{name}`" for name in missing)
-            yield Fault("view-missing", where, f"has no public name for {listed}", "Add them, or give one name `...` for all the rest.")
+            yield Fault(
+                "view-missing",
+                where,
+                f"has no public name for {listed}",
+                "Add them, or give one name `...` for all the rest.",
+            )
