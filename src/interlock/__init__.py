@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from interlock.definition.declare import Children, Claim, Final, Group, Machine, Retry, Rollback, State, When
-from interlock.definition.machine import Definition
+from interlock.definition.declare import Children, Claim, Final, Group, Retry, Rollback, State, When
+from interlock.definition.machine import Definition, Machine
 from interlock.errors import (
     ActionsMismatch,
     Conflict,

@@ -1,4 +1,4 @@
-"""The words a machine is written with: `Machine`, `State`, `Final`, `Group` and what stands inside them.
+"""The words a machine is written with, inside a `Machine`: `State`, `Final`, `Group` and what stands inside them.
 
 Everything here is frozen data. A target is written as a state (or its name), `Rollback(final)`, or a list of these of which all but the
 last stand under a `When`; it is kept as a tuple of `Branch`, so that every reader sees one shape.
@@ -6,18 +6,12 @@ last stand under a `When`; it is kept as a tuple of `Branch`, so that every read
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Literal
 
 from interlock.definition.duration import Duration, seconds
 from interlock.errors import Fault, IllegalMachine
-
-if TYPE_CHECKING:
-    from types import EllipsisType
-
-    from interlock.definition.machine import Definition
 
 __all__ = [
     "Branch",
@@ -26,14 +20,11 @@ __all__ = [
     "Exit",
     "Final",
     "Group",
-    "Machine",
     "Retry",
     "Rollback",
     "State",
     "When",
 ]
-
-D = TypeVar("D")
 
 Outcome = Literal["succeeded", "failed", "cancelled"]
 CancelPolicy = Literal["rollback", "finish", "refuse"]
@@ -327,45 +318,3 @@ class Group(_Named):
         object.__setattr__(self, "name", name)
 
     __hash__ = _Named.__hash__
-
-
-def machine_name(class_name: str) -> str:
-    """Return the name of a machine from its class's.
-
-    >>> machine_name("LiveMigration"), machine_name("HTTPCheck")
-    ('live-migration', 'http-check')
-    """
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", class_name).lower()
-
-
-class Machine(Generic[D]):
-    """Base of machines written as classes; ``D`` is the type of the operations' data (a dataclass, a TypedDict, or Any).
-
-    A subclass is built when it is declared: `IllegalMachine` says everything that is wrong with it. Its attribute ``definition`` is the
-    frozen machine.
-
-    Args:
-        version: of the definition, from 1. Give a changed machine a new one.
-        name: default: the class's name in kebab case.
-
-    >>> class Deploy(Machine[dict[str, str]], version=1):
-    ...     building = State(initial=True, undo="nothing", then="live")
-    ...     live = Final("succeeded")
-    ...     failed = Final("failed")
-    ...     cancelled = Final("cancelled")
-    >>> Deploy.definition.name, list(Deploy.definition.states)
-    ('deploy', ['building', 'live', 'failed', 'cancelled'])
-    """
-
-    definition: ClassVar[Definition]
-    claims: ClassVar[Sequence[Claim]] = ()
-    views: ClassVar[Mapping[str, Mapping[str, Sequence[str] | EllipsisType]]] = {}
-
-    def __init_subclass__(cls, *, version: int = 1, name: str | None = None, **extra: Any) -> None:
-        super().__init_subclass__(**extra)
-        from interlock.definition.machine import build_class
-
-        cls.definition = build_class(cls, version, name or machine_name(cls.__name__))
-
-    def __init__(self) -> None:
-        raise TypeError(f"{type(self).__name__} is a machine: it is not instantiated, operations of it are started")

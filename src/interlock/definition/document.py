@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from interlock.definition.data import JSON_TYPES, Field
-from interlock.definition.declare import Branch, Children, Claim, Exit, Final, Group, Machine, Retry, State
+from interlock.definition.declare import Branch, Children, Claim, Exit, Final, Group, Retry, State
 from interlock.definition.duration import duration_text, seconds
-from interlock.definition.machine import Definition, definition_of
+from interlock.definition.machine import Definition, Machine, definition_of
 from interlock.errors import IllegalDocument, LimitExceeded, Refused, did_you_mean
 
 __all__ = ["from_document", "load", "read_document", "to_document", "write_document"]
@@ -426,8 +426,8 @@ def _children(value: Any, where: str) -> Children:
 
 
 _STATE_READERS: dict[str, Callable[[Any, str], Any]] = {
-    **{name: _duration for name in _DURATIONS},
-    **{name: _text for name in ("queue", "cancel", "on_stop", "status", "description")},
+    **dict.fromkeys(_DURATIONS, _duration),
+    **dict.fromkeys(("queue", "cancel", "on_stop", "status", "description"), _text),
     "initial": _truth,
     "pivot": _truth,
     "undo": _undo,

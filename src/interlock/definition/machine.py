@@ -8,63 +8,21 @@ read the table.
 from __future__ import annotations
 
 import re
-import string
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from interlock.definition.data import Fields, fields_of
-from interlock.definition.declare import Branch, Children, Claim, Exit, Final, Group, Machine, Retry, State
+from interlock.definition.declare import Claim, Final, Group, State
+from interlock.definition.flatten import Row, flatten
+from interlock.definition.seal import seal
 from interlock.errors import Fault, IllegalMachine, Unknown, did_you_mean
 
-__all__ = ["Definition", "Row", "data_type_of", "definition_of", "template_fields"]
+if TYPE_CHECKING:
+    from types import EllipsisType
 
-Kind = Literal["acting", "waiting", "parent", "final"]
-RESERVED_EVENTS = frozenset({"done", "failed", "timeout"})
-NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One state with every question answered. Durations are seconds."""
-
-    name: str
-    kind: Kind
-    status: str
-    initial: bool
-    exits: Mapping[str, Exit]
-    after: tuple[tuple[float, Exit], ...]
-    to: tuple[str, ...]
-    queue: str
-    undo: bool
-    undo_said: bool
-    pivot: bool
-    past_pivot: bool
-    retry: Retry
-    undo_retry: Retry
-    timeout: float | None
-    within: float | None
-    heartbeat: float | None
-    cancel: Literal["rollback", "finish", "refuse"]
-    on_stop: Literal["wait", "handover"]
-    groups: tuple[str, ...]
-    children: Children | None
-    outcome: Literal["succeeded", "failed", "cancelled"] | None
-    conditions: frozenset[str]
-
-    def targets(self) -> Iterator[tuple[str, Branch]]:
-        """Yield (event, branch) for everything that leads out of this state; timers are named ``after 30s``, plain moves ``to``."""
-        from interlock.definition.duration import duration_text
-
-        for event, branches in self.exits.items():
-            for branch in branches:
-                yield event, branch
-        for wait, branches in self.after:
-            for branch in branches:
-                yield f"after {duration_text(wait)}", branch
-        for name in self.to:
-            yield "to", Branch(name)
+__all__ = ["Definition", "Machine", "data_type_of", "definition_of", "machine_name"]
 
 
 @dataclass(frozen=True)
@@ -92,8 +50,6 @@ class Definition:
     description: str = ""
 
     def __post_init__(self) -> None:
-        from interlock.definition.seal import seal
-
         seal(self)
 
     def __hash__(self) -> int:
@@ -102,8 +58,7 @@ class Definition:
     @cached_property
     def table(self) -> Mapping[str, Row]:
         """One row for each state, in the order of writing."""
-        after = past_pivot(self)
-        return {name: _row(self, state, name in after) for name, state in self.states.items()}
+        return flatten(self)
 
     @cached_property
     def initial(self) -> tuple[str, ...]:
@@ -170,6 +125,49 @@ class Definition:
         return rest
 
 
+D = TypeVar("D")
+
+
+def machine_name(class_name: str) -> str:
+    """Return the name of a machine from its class's.
+
+    >>> machine_name("LiveMigration"), machine_name("HTTPCheck")
+    ('live-migration', 'http-check')
+    """
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", class_name).lower()
+
+
+class Machine(Generic[D]):
+    """Base of machines written as classes; ``D`` is the type of the operations' data (a dataclass, a TypedDict, or Any).
+
+    A subclass is built when it is declared: `IllegalMachine` says everything that is wrong with it. Its attribute ``definition`` is the
+    frozen machine.
+
+    Args:
+        version: of the definition, from 1. Give a changed machine a new one.
+        name: default: the class's name in kebab case.
+
+    >>> class Deploy(Machine[dict[str, str]], version=1):
+    ...     building = State(initial=True, undo="nothing", then="live")
+    ...     live = Final("succeeded")
+    ...     failed = Final("failed")
+    ...     cancelled = Final("cancelled")
+    >>> Deploy.definition.name, list(Deploy.definition.states)
+    ('deploy', ['building', 'live', 'failed', 'cancelled'])
+    """
+
+    definition: ClassVar[Definition]
+    claims: ClassVar[Sequence[Claim]] = ()
+    views: ClassVar[Mapping[str, Mapping[str, Sequence[str] | EllipsisType]]] = {}
+
+    def __init_subclass__(cls, *, version: int = 1, name: str | None = None, **extra: Any) -> None:
+        super().__init_subclass__(**extra)
+        cls.definition = build_class(cls, version, name or machine_name(cls.__name__))
+
+    def __init__(self) -> None:
+        raise TypeError(f"{type(self).__name__} is a machine: it is not instantiated, operations of it are started")
+
+
 def definition_of(target: Definition | type[Machine[Any]]) -> Definition:
     """Return the definition of a machine's class, or the definition itself."""
     return target if isinstance(target, Definition) else target.definition
@@ -216,88 +214,3 @@ def data_type_of(cls: type) -> Any:
         if "__orig_bases__" in vars(parent) and parent is not Machine and issubclass(parent, Machine):
             return data_type_of(parent)
     return None
-
-
-def template_fields(template: str) -> list[str]:
-    """Return the fields that a template such as ``host:{source}`` uses; raises ValueError for a malformed one."""
-    found = []
-    for _, name, spec, conversion in string.Formatter().parse(template):
-        if name is None:
-            continue
-        if not NAME.fullmatch(name) or spec or conversion:
-            raise ValueError(f"`{template}`: only plain fields like {{source}} may stand in it")
-        found.append(name)
-    return found
-
-
-def groups_of(definition: Definition, state: str) -> tuple[str, ...]:
-    """Return the groups around a state, innermost first."""
-    found: list[str] = []
-    inner = [state]
-    while inner:
-        around = [name for name, group in definition.groups.items() if inner[0] in group.members and name not in found]
-        found.extend(around)
-        inner = inner[1:] + around
-    return tuple(found)
-
-
-def past_pivot(definition: Definition) -> frozenset[str]:
-    """Return the pivots and every state that can only follow one."""
-    found: set[str] = set()
-    todo = [name for name, state in definition.states.items() if isinstance(state, State) and state.pivot]
-    while todo:
-        name = todo.pop()
-        if name in found:
-            continue
-        found.add(name)
-        state = definition.states.get(name)
-        if isinstance(state, State):
-            todo.extend(branch.to for branch in branches_of(definition, state) if not branch.rollback)
-    return frozenset(name for name in found if not isinstance(definition.states.get(name), Final))
-
-
-def branches_of(definition: Definition, state: State) -> Sequence[Branch]:
-    """Return every branch that leads out of a state, its groups' included."""
-    exits: list[Exit] = [*state.on.values(), *state.after.values()]
-    exits += [exit for name in groups_of(definition, state.name) for exit in definition.groups[name].on.values()]
-    return [branch for branches in exits for branch in branches] + [Branch(name) for name in state.to]
-
-
-def _row(definition: Definition, state: State | Final, past: bool) -> Row:
-    groups = groups_of(definition, state.name)
-    if isinstance(state, Final):
-        return Row(
-            state.name, "final", state.status or state.name, state.initial, {}, (), (), "", False, True, False, False, Retry(), Retry(),
-            None, None, None, "refuse", "wait", groups, None, state.outcome, frozenset(),
-        )  # fmt: skip
-    exits: dict[str, Exit] = dict(state.on)
-    for name in groups:
-        for event, branches in definition.groups[name].on.items():
-            exits.setdefault(event, branches)
-    after = tuple(sorted(state.after.items()))
-    everything = [*exits.values(), *(branches for _, branches in after)]
-    return Row(
-        name=state.name,
-        kind=state.kind,
-        status=state.status or state.name,
-        initial=state.initial,
-        exits=exits,
-        after=after,
-        to=tuple(state.to),
-        queue=state.queue or "",
-        undo=state.undo is True,
-        undo_said=state.undo is not None,
-        pivot=state.pivot,
-        past_pivot=past,
-        retry=state.retry or Retry(),
-        undo_retry=state.undo_retry or Retry(10),
-        timeout=state.timeout,  # type: ignore[arg-type]  # seconds since State.__post_init__
-        within=state.within,  # type: ignore[arg-type]
-        heartbeat=state.heartbeat,  # type: ignore[arg-type]
-        cancel=state.cancel or ("refuse" if past else "rollback"),
-        on_stop=state.on_stop,
-        groups=groups,
-        children=state.children,
-        outcome=None,
-        conditions=frozenset(branch.condition for branches in everything for branch in branches if branch.condition),
-    )

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from interlock.definition.declare import Branch, Final, State
+from interlock.definition.flatten import NAME, RESERVED_EVENTS, branches_of, groups_of, template_fields
 from interlock.errors import Fault, IllegalMachine, did_you_mean
 
 if TYPE_CHECKING:
@@ -47,8 +48,6 @@ def _states(definition: Definition) -> Iterator[tuple[str, State]]:
 
 
 def _names(definition: Definition) -> Iterator[Fault]:
-    from interlock.definition.machine import NAME, RESERVED_EVENTS
-
     if not definition.states:
         yield Fault("no-state", "machine", "has no state", "Declare at least one State and one Final.")
     if len(definition.states) > STATES:
@@ -204,8 +203,6 @@ def _groups(definition: Definition) -> Iterator[Fault]:
 
 def _competing(definition: Definition) -> Iterator[Fault]:
     """Two groups of which neither contains the other may not both give a state an exit for the same event."""
-    from interlock.definition.machine import groups_of
-
     inside = {name: set(groups_of(definition, name)) for name in definition.groups}
     for where, state in _states(definition):
         around = groups_of(definition, state.name)
@@ -219,8 +216,6 @@ def _competing(definition: Definition) -> Iterator[Fault]:
 
 
 def _ways(definition: Definition) -> Iterator[Fault]:
-    from interlock.definition.machine import branches_of
-
     if not definition.initial:
         yield Fault("no-initial", "machine", "has no initial state", "Mark one state with initial=True.")
         return
@@ -313,8 +308,8 @@ def _undoing(definition: Definition) -> Iterator[Fault]:
         if group.timeout is not None and "timeout" not in group.on and definition.drives:
             rolls_to.setdefault("failed", f"group `{name}` can take too long")
     for final, why in rolls_to.items():
-        target = definition.table.get(final)
-        if target is None or target.outcome != final:
+        end = definition.table.get(final)
+        if end is None or end.outcome != final:
             mend = f'Declare `{final} = Final("{final}")`' + (
                 ', or say cancel="refuse".' if final == "cancelled" else "."
             )
@@ -322,8 +317,6 @@ def _undoing(definition: Definition) -> Iterator[Fault]:
 
 
 def _templates(definition: Definition) -> Iterator[Fault]:
-    from interlock.definition.machine import template_fields
-
     places = [(where, state.queue) for where, state in _states(definition) if state.queue]
     places += [(f"claim `{claim.name}`", claim.name) for claim in definition.claims]
     for where, template in places:

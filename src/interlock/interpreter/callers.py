@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from interlock.definition.data import fit
-from interlock.definition.machine import RESERVED_EVENTS
+from interlock.definition.flatten import RESERVED_EVENTS
 from interlock.errors import LimitExceeded, NotPossible, Refused, Unknown, did_you_mean
 from interlock.interpreter import attempts, timers, ways
 from interlock.interpreter import facts as f

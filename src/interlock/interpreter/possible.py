@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from interlock.definition.machine import RESERVED_EVENTS, Definition
+from interlock.definition.flatten import RESERVED_EVENTS
+from interlock.definition.machine import Definition
 from interlock.interpreter.snapshot import Ended, Queued, Running, Snapshot, Stuck
 
 __all__ = ["possible", "reachable_signals", "signals"]

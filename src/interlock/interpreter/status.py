@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from interlock.definition.declare import Final, Machine, State
+from interlock.definition.declare import Final, State
+from interlock.definition.machine import Machine
 
 __all__ = ["STATUS", "OperationStatus"]
 

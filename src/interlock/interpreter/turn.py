@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from interlock.definition.machine import Definition, Row
+from interlock.definition.flatten import Row
+from interlock.definition.machine import Definition
 from interlock.interpreter import facts as f
 from interlock.interpreter.facts import Fact
 from interlock.interpreter.inputs import Offer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from interlock.definition.declare import Branch, Exit, Final
-from interlock.definition.machine import RESERVED_EVENTS, Row
+from interlock.definition.flatten import RESERVED_EVENTS, Row
 from interlock.interpreter import facts as f
 from interlock.interpreter import rollback
 from interlock.interpreter.facts import Cause, CutCause

@@ -1,0 +1,153 @@
+"""Live migration: move a running guest to another host without stopping it. The machine, and its actions over any `Hypervisor`.
+
+| state | performs | undo |
+|---|---|---|
+| checking | the guest runs at its source, and the destination would take it | nothing |
+| preparing | a destination process that listens for the guest | tear it down |
+| copying | the guest's memory goes over while it runs; held when only the last instant is left | cancel the copy; the guest runs at its source |
+| switching | the guest goes on at the destination: the point of no return | - |
+| cleaning | what is left at the source is removed | - |
+
+A copy goes on inside the hypervisor when whoever watched it dies. So copying's `recover` does not begin again: it looks, and attaches to what it
+finds. Every action may be repeated after a crash at any point, and hands its token to the hypervisor, which refuses older ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from interlock import Actions, Claim, Event, Final, Machine, Operation, Retry, Rollback, State
+from interlock.compute.hypervisor import Hypervisor, Permit, Unsuitable
+
+__all__ = ["LiveMigration", "Move", "live_migration"]
+
+
+@dataclass
+class Move:
+    """The data of a move.
+
+    Attributes:
+        instance, source, destination: names of the guest and of the two hosts.
+        bytes_per_second: limit of the copy's rate; None: as fast as it goes.
+        port, uri: where the destination listens, once it does.
+        reason: why the guest cannot go there, if it cannot.
+    """
+
+    instance: str
+    source: str
+    destination: str
+    bytes_per_second: int | None = None
+    port: int | None = None
+    uri: str | None = None
+    reason: str = ""
+
+
+class LiveMigration(Machine[Move], version=1):
+    """Move a running guest to another host without stopping it."""
+
+    claims = [Claim("instance:{instance}"), Claim("host:{source}:outgoing", limit=2)]
+
+    checking = State(
+        initial=True,
+        undo="nothing",
+        retry=Retry(3),
+        timeout="30s",
+        on={"unsuitable": "refused"},
+        then="preparing",
+        description="the guest runs at its source, and the destination would take it",
+    )
+    preparing = State(
+        queue="host:{destination}",
+        undo=True,
+        retry=Retry(3, errors={"Unsuitable": Retry(1), "Unsafe": Retry(1)}),
+        timeout="1m",
+        then="copying",
+        description="a process at the destination listens for the guest",
+    )
+    copying = State(
+        queue="host:{source}",
+        undo=True,
+        heartbeat="10s",
+        timeout="30m",
+        then="switching",
+        on={"abort": Rollback("cancelled"), "force": "switching"},
+        description="memory goes over while the guest runs",
+    )
+    switching = State(
+        queue="host:{source}",
+        pivot=True,
+        retry=Retry(10, errors={"GuestLost": Retry(1), "Unsafe": Retry(1)}),
+        timeout="5m",
+        then="cleaning",
+        description="the guest goes on at the destination",
+    )
+    cleaning = State(
+        queue="host:{source}",
+        retry=Retry.forever(),
+        timeout="1m",
+        then="completed",
+        description="what is left at the source is removed",
+    )
+
+    completed = Final("succeeded")
+    refused = Final("failed", description="the guest cannot go there; nothing was begun")
+    failed = Final("failed", description="the guest runs at its source; nothing is left at the destination")
+    cancelled = Final("cancelled", description="the guest runs at its source; nothing is left at the destination")
+
+    views = {"v1": {"ACTIVE": ["completed", "refused", "failed", "cancelled"], "MIGRATING": ...}}
+
+
+def live_migration(hypervisor: Hypervisor) -> Actions[Move]:
+    """Return the actions of `LiveMigration` over a hypervisor."""
+    actions = Actions(LiveMigration)
+
+    @actions.perform(LiveMigration.checking)
+    async def check(op: Operation[Move]) -> Event | None:
+        move = op.data
+        try:
+            await hypervisor.check(move.instance, move.source, move.destination)
+        except Unsuitable as unsuitable:
+            return Event("unsuitable", reason=str(unsuitable))
+        return None
+
+    @actions.perform(LiveMigration.preparing)
+    async def prepare_destination(op: Operation[Move]) -> dict[str, Any]:
+        incoming = await hypervisor.prepare(op.data.instance, op.data.destination, permit(op))
+        return {"uri": incoming.uri, "port": incoming.port}
+
+    @actions.undo(LiveMigration.preparing)
+    async def tear_destination_down(op: Operation[Move]) -> None:
+        await hypervisor.tear_down(op.data.instance, op.data.destination, permit(op))
+
+    @actions.perform(LiveMigration.copying)
+    async def copy(op: Operation[Move]) -> None:
+        move = op.data
+        assert move.uri is not None, "preparing says where the destination listens"
+        await hypervisor.start_copy(
+            move.instance, move.source, move.uri, permit(op), bytes_per_second=move.bytes_per_second
+        )
+        async for progress in hypervisor.watch(move.instance, move.source):
+            op.progress(progress.fraction * progress.total, progress.total, "bytes", progress.phase.value)
+
+    # The hypervisor starts no second copy beside one that is under way or done: so looking and attaching again is the action itself.
+    actions.recover(LiveMigration.copying)(copy)
+
+    @actions.undo(LiveMigration.copying)
+    async def cancel_copy(op: Operation[Move]) -> None:
+        await hypervisor.cancel_copy(op.data.instance, op.data.source, permit(op))
+
+    @actions.perform(LiveMigration.switching)
+    async def switch_over(op: Operation[Move]) -> None:
+        await hypervisor.switch_over(op.data.instance, op.data.source, op.data.destination, permit(op))
+
+    @actions.perform(LiveMigration.cleaning)
+    async def remove_source(op: Operation[Move]) -> None:
+        await hypervisor.remove_source(op.data.instance, op.data.source, op.data.destination, permit(op))
+
+    return actions
+
+
+def permit(op: Operation[Move]) -> Permit:
+    """Return the right that an attempt shows to the hypervisor."""
+    return Permit(op.id, op.token)
