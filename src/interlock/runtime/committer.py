@@ -2,9 +2,9 @@
 
 Theory of operation:
 
-1.  Everything that touches the store goes through one committer, in the order in which it was asked for.
-2.  Decisions that follow each other are one group, one transaction, one flush. Nothing waits for company: a group begins as soon as the
-    last one is over, with what is there.
+1.  Everything that touches the store goes through one committer.
+2.  All decisions that are there are one group, one transaction, one flush; whatever else was asked for comes after them, in order, so that
+    a read sees every decision that was given before it. Nothing waits for company: a group begins as soon as the last one is over.
 3.  The driver ``thread`` has a thread of its own that owns the store, so that a flush never stops the event loop. It is handed one list
     for each group, and hands one back. The driver ``inline`` does the same on the loop, after everything that is ready has run: for
     programs that do one thing, and for tests and simulations that must not depend on a second thread.
@@ -108,7 +108,7 @@ class Committer:
         return await future
 
     async def call(self, verb: Callable[..., T], *arguments: Any) -> T:
-        """Call ``verb(store, *arguments)`` after everything that was asked for before; return its result."""
+        """Call ``verb(store, *arguments)`` after every decision that was given before; return its result."""
         future: asyncio.Future[T] = self.loop.create_future()
         self.post((verb, arguments), _answer_to(future))
         return await future
@@ -177,22 +177,18 @@ class Committer:
             self.loop.call_soon_threadsafe(_give, self._closed, None, failure)
 
     def _carry_out(self, store: Store, group: list[_Item]) -> list[_Outcome]:
+        entries = [item for item, _ in group if isinstance(item, Entry)]
+        decided = iter(self._commit(store, entries) if entries else ())
         outcomes: list[_Outcome] = []
-        entries: list[Entry] = []
         for item, _ in group:
             if isinstance(item, Entry):
-                entries.append(item)
+                outcomes.append(next(decided))
                 continue
-            if entries:
-                outcomes += self._commit(store, entries)
-                entries = []
             verb, arguments = item
             try:
                 outcomes.append((verb(store, *arguments), None))
             except Exception as error:
                 outcomes.append((None, error))
-        if entries:
-            outcomes += self._commit(store, entries)
         return outcomes
 
     def _commit(self, store: Store, entries: list[Entry]) -> list[_Outcome]:
