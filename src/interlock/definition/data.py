@@ -71,7 +71,7 @@ def _defaults(origin: Any) -> dict[str, Any] | None:
             found[item.name] = value
         return found
     if hasattr(origin, "__required_keys__"):
-        return {name: _REQUIRED if name in origin.__required_keys__ else None for name in origin.__annotations__}
+        return {name: _REQUIRED if _is_required(hint, origin) else None for name, hint in _extras(origin).items()}
     if hasattr(origin, "__struct_fields__"):
         names, tail = origin.__struct_fields__, origin.__struct_defaults__
         values = [_REQUIRED] * (len(names) - len(tail)) + [
@@ -79,6 +79,16 @@ def _defaults(origin: Any) -> dict[str, Any] | None:
         ]
         return dict(zip(names, values, strict=True))
     return None
+
+
+def _extras(origin: Any) -> dict[str, Any]:
+    return typing.get_type_hints(origin, include_extras=True)
+
+
+def _is_required(hint: Any, origin: Any) -> bool:
+    """Whether a TypedDict's field is required; its own ``__required_keys__`` is wrong where annotations are kept as text."""
+    wrapped = typing.get_origin(hint)
+    return wrapped is typing.Required or (wrapped is not typing.NotRequired and bool(origin.__total__))
 
 
 def _json_types(hint: Any) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 
 
 def seconds(duration: Duration) -> float:
-    """Return a duration in seconds.
+    """Return a duration in seconds, to the millisecond.
 
     Args:
         duration: a number of seconds, a `timedelta`, or text such as ``"30s"``, ``"1h30m"``, ``"250ms"``, ``"72h"``.
@@ -38,7 +38,7 @@ def seconds(duration: Duration) -> float:
         value = float(duration)
     if not 0 <= value < 1e10:
         raise ValueError(f"`{duration}` is no duration: it must be from 0 seconds to 300 years")
-    return value
+    return round(value, 3)
 
 
 def duration_text(value: float) -> str:
@@ -50,8 +50,6 @@ def duration_text(value: float) -> str:
     if value == 0:
         return "0s"
     milliseconds = round(value * 1000)
-    if milliseconds / 1000 != value:
-        return f"{value:f}".rstrip("0").rstrip(".") + "s" if float(f"{value:f}") == value else f"{value!r}s"
     text = ""
     for unit, size in (("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)):
         count, milliseconds = divmod(milliseconds, size)

@@ -78,7 +78,7 @@ def groups_of(definition: Definition, state: str) -> tuple[str, ...]:
     found: list[str] = []
     inner = [state]
     while inner:
-        around = [name for name, group in definition.groups.items() if inner[0] in group.members and name not in found]
+        around = [name for name in definition.around.get(inner[0], ()) if name not in found]
         found.extend(around)
         inner = inner[1:] + around
     return tuple(found)

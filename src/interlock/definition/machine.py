@@ -61,6 +61,15 @@ class Definition:
         return flatten(self)
 
     @cached_property
+    def around(self) -> Mapping[str, Sequence[str]]:
+        """The groups that name a state or a group as their member, by member."""
+        found: dict[str, list[str]] = {}
+        for name, group in self.groups.items():
+            for member in group.members:
+                found.setdefault(member, []).append(name)
+        return found
+
+    @cached_property
     def initial(self) -> tuple[str, ...]:
         """The states in which an operation may start."""
         return tuple(name for name, state in self.states.items() if state.initial)

@@ -131,7 +131,7 @@ def _kinds(definition: Definition) -> Iterator[Fault]:
 
 
 def _grouped(definition: Definition, state: State) -> bool:
-    return any(state.name in group.members for group in definition.groups.values())
+    return state.name in definition.around
 
 
 def _targets(definition: Definition) -> Iterator[Fault]:

@@ -190,8 +190,10 @@ def _group(group: Group) -> str:
 def _views(views: Mapping[str, Mapping[str, Any]]) -> str:
     parts = []
     for version, names in views.items():
-        inner = ", ".join(
-            f"{public!r}: {'...' if members is ... else list(members)!r}" for public, members in names.items()
-        )
+        inner = ", ".join(f"{public!r}: {_members(members)}" for public, members in names.items())
         parts.append(f"{version!r}: {{{inner}}}")
     return "{" + ", ".join(parts) + "}"
+
+
+def _members(members: Any) -> str:
+    return "..." if members is ... else repr(list(members))
