@@ -1,0 +1,110 @@
+"""Facts as sentences: what `interlock history` and the live view say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from interlock.interpreter import facts as f
+from interlock.interpreter.facts import Fact
+
+__all__ = ["told"]
+
+
+def told(fact: Fact) -> str:
+    """Return one sentence for a fact.
+
+    >>> told(f.Issued("w1", number=2, recover=True))
+    'attempt 2 is issued to w1, to recover'
+    """
+    return _SENTENCES[type(fact)](fact)
+
+
+def _by(fact: Any) -> str:
+    who = f" by {fact.by}" if fact.by else ""
+    why = f": {fact.reason}" if getattr(fact, "reason", "") else ""
+    return f"{who}{why}"
+
+
+def _adds(data: dict[str, Any]) -> str:
+    return f", with {', '.join(f'{key}={value!r}' for key, value in data.items())}" if data else ""
+
+
+def _started(fact: f.Started) -> str:
+    return f"started{_by(fact)}: {fact.machine} version {fact.version}"
+
+
+def _entered(fact: f.Entered) -> str:
+    if fact.kind == "final":
+        return f"ends in {fact.state} ({fact.outcome})"
+    return f"enters {fact.state}" + (f", for queue {fact.queue}" if fact.queue else "")
+
+
+def _issued(fact: f.Issued) -> str:
+    return f"attempt {fact.number} is issued to {fact.worker}" + (", to recover" if fact.recover else "")
+
+
+def _performed(fact: f.Performed) -> str:
+    return ("the action is done" if fact.event == "done" else f"the action says {fact.event}") + _adds(fact.data)
+
+
+def _attempt_failed(fact: f.AttemptFailed) -> str:
+    failure = fact.failure
+    return f"the attempt failed: {failure.kind}" + (f": {failure.message}" if failure.message else "")
+
+
+def _attempt_lost(fact: f.AttemptLost) -> str:
+    if fact.reason == "handover":
+        return "the attempt was handed over"
+    return "the attempt's worker is lost; how far it came is unknown"
+
+
+def _answered(fact: f.Answered) -> str:
+    return "the conditions say " + ", ".join(
+        f"{name}: {'yes' if answer else 'no'}" for name, answer in fact.answers.items()
+    )
+
+
+def _signalled(fact: f.Signalled) -> str:
+    return f"signal {fact.event}{' (held until now)' if fact.held else ''}{_by(fact)}{_adds(fact.data)}"
+
+
+def _deferred(fact: f.Deferred) -> str:
+    what = {"event": f"signal {fact.name}", "timer": f"timer {fact.name}", "cancel": "the cancel"}[fact.cause]
+    return f"{what} waits for the attempt to end"
+
+
+def _overrode(fact: f.Overrode) -> str:
+    return f"overridden to {fact.to}{_by(fact)}" + "".join(f"; this broke a rule: {rule}" for rule in fact.broke)
+
+
+_SENTENCES: dict[type, Callable[[Any], str]] = {
+    f.Started: _started,
+    f.Entered: _entered,
+    f.Issued: _issued,
+    f.Performed: _performed,
+    f.AttemptFailed: _attempt_failed,
+    f.RetryPlanned: lambda fact: "another attempt is planned",
+    f.AttemptLost: _attempt_lost,
+    f.CutAsked: lambda fact: f"the attempt is told to end ({fact.cause})",
+    f.AttemptCut: lambda fact: "the attempt has ended",
+    f.Asked: lambda fact: f"the way on depends on {', '.join(fact.conditions)}",
+    f.Answered: _answered,
+    f.Signalled: _signalled,
+    f.SignalHeld: lambda fact: f"signal {fact.event} is held until a state accepts it{_by(fact)}",
+    f.TimerFired: lambda fact: f"timer {fact.timer} fired",
+    f.CancelAccepted: lambda fact: f"cancelled{_by(fact)}",
+    f.Deferred: _deferred,
+    f.RollbackBegan: lambda fact: (
+        f"rolls back to {fact.to}" + (f": {fact.cause}" if fact.cause not in ("", fact.to) else "")
+    ),
+    f.UndoPlanned: lambda fact: f"{fact.state} is undone next" + (f", for queue {fact.queue}" if fact.queue else ""),
+    f.Undone: lambda fact: f"{fact.state} is undone",
+    f.Paused: lambda fact: f"paused{_by(fact)}",
+    f.Resumed: lambda fact: f"resumed{_by(fact)}",
+    f.BreakpointsSet: lambda fact: f"will pause before {', '.join(fact.states) or 'no state'}{_by(fact)}",
+    f.GotStuck: lambda fact: f"stuck ({fact.code}): {fact.reason}",
+    f.Retried: lambda fact: f"tried again{_by(fact)}",
+    f.Skipped: lambda fact: f"declared done{_by(fact)}",
+    f.Overrode: _overrode,
+}
