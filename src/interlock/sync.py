@@ -13,9 +13,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from types import TracebackType
 from typing import Any, Generic, TypeVar, overload
 
-from interlock.definition.declare import Machine
 from interlock.definition.duration import Duration
-from interlock.definition.machine import Definition
+from interlock.definition.machine import Definition, Machine
 from interlock.interpreter.snapshot import Snapshot, Status
 from interlock.interpreter.why import Why
 from interlock.runtime.actions import Actions

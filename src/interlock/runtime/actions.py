@@ -13,8 +13,9 @@ from typing import Any, Generic, Literal, TypeVar, overload
 
 import msgspec
 
-from interlock.definition.declare import Final, Machine, State
-from interlock.definition.machine import Definition, Row, data_type_of, definition_of
+from interlock.definition.declare import Final, State
+from interlock.definition.flatten import Row
+from interlock.definition.machine import Definition, Machine, data_type_of, definition_of
 from interlock.errors import ActionsMismatch, Fail, Fault, IllegalData, RetryAfter, did_you_mean
 from interlock.interpreter.facts import Failure
 from interlock.runtime.operation import Operation, Stopping

@@ -15,9 +15,8 @@ from types import TracebackType
 from typing import Any, TypeVar, overload
 
 from interlock.definition.data import fit
-from interlock.definition.declare import Machine
 from interlock.definition.duration import Duration, seconds
-from interlock.definition.machine import Definition, data_type_of, definition_of
+from interlock.definition.machine import Definition, Machine, data_type_of, definition_of
 from interlock.errors import Conflict, KeyReused, Refused, Unknown
 from interlock.interpreter import inputs as i
 from interlock.interpreter.facts import Bounds, Entered, Started
@@ -262,12 +261,14 @@ class Interlock:
         name = machine if isinstance(machine, str) or machine is None else definition_of(machine).name
         wanted = (status,) if isinstance(status, str) else tuple(status)
         self._limits.count("page", limit, "limit")
-        return await self._committer.call(_search, name, wanted, state, cursor, limit)
+        return await self._committer.call(
+            lambda store: store.search(machine=name, status=wanted, state=state, cursor=cursor, limit=limit)
+        )
 
     async def history(self, id: str, after: int = 0, limit: int = 1_000) -> tuple[Record, ...]:
         """Return an operation's journal from above sequence number ``after``. Raises `Unknown`."""
         self._limits.count("page", limit, "limit")
-        records = await self._committer.call(_journal, id, after, limit)
+        records = await self._committer.call(lambda store: store.journal(id, after, limit))
         if not records:
             await self._ledger.load(id)
         return tuple(records)
@@ -281,14 +282,13 @@ class Interlock:
         """
         if id is not None:
             await self._ledger.load(id)
-        verb, place = (_tail, id) if id is None else (_journal, id)
         if after is None:
-            after = await self._committer.call(_position) if id is None else 0
+            after = await self._committer.call(lambda store: store.position()) if id is None else 0
         bell = self._ledger.bell()
         while True:
             if bell.done():
                 bell = self._ledger.bell()
-            records = await self._committer.call(verb, place, after, 500)
+            records = await self._committer.call(_records, id, after)
             for record in records:
                 after = record.position if id is None else record.seq
                 yield record
@@ -309,7 +309,7 @@ class Interlock:
     async def why(self, id: str) -> Why:
         """Return what an operation waits for, since when, who holds it, and what can be asked of it now."""
         snapshot = await self._ledger.load(id)
-        leases = await self._committer.call(_leases)
+        leases = await self._committer.call(lambda store: store.leases())
         try:
             machine = await self._ledger.definition(snapshot.machine, snapshot.version)
         except Unknown:
@@ -319,11 +319,11 @@ class Interlock:
     async def progress(self, id: str) -> Progress | None:
         """Return what an operation's action last said of how far it is."""
         fresh = None if self._worker is None else self._worker.progress(id)
-        return fresh if fresh is not None else await self._committer.call(_progress, id)
+        return fresh if fresh is not None else await self._committer.call(lambda store: store.progress(id))
 
     async def machines(self) -> tuple[tuple[str, int], ...]:
         """Return the machines that the store knows, by name and version."""
-        return tuple(await self._committer.call(_definitions))
+        return tuple(await self._committer.call(lambda store: store.definitions()))
 
     async def definition(self, machine: str, version: int | None = None) -> Definition:
         """Return a machine that the store knows; without ``version`` the newest. Raises `Unknown`."""
@@ -331,11 +331,11 @@ class Interlock:
 
     async def counts(self) -> dict[tuple[str, str, str], int]:
         """Return how many operations there are by (machine, state, status)."""
-        return await self._committer.call(_counts)
+        return await self._committer.call(lambda store: store.counts())
 
     async def leases(self) -> tuple[Lease, ...]:
         """Return the leases of all workers, lapsed ones included."""
-        return tuple(await self._committer.call(_leases))
+        return tuple(await self._committer.call(lambda store: store.leases()))
 
     # What people ask of an operation
 
@@ -440,7 +440,7 @@ class Interlock:
 
     async def _same(self, operation: str, machine: Definition, key: str, given: dict[str, Any]) -> Snapshot:
         """Return the operation that a key stands for, if it was started with the same data."""
-        records = await self._committer.call(_journal, operation, 0, 1)
+        records = await self._committer.call(lambda store: store.journal(operation, 0, 1))
         if not records:
             raise unknown_operation(operation)
         first = records[0].facts[0]
@@ -468,35 +468,5 @@ def _open_store(store: str | Store) -> Store:
     return open_store(store)
 
 
-def _search(
-    store: Store, machine: str | None, status: Collection[str], state: str | None, cursor: str | None, limit: int
-) -> Page:
-    return store.search(machine=machine, status=status, state=state, cursor=cursor, limit=limit)
-
-
-def _journal(store: Store, operation: str, after: int, limit: int) -> Sequence[Record]:
-    return store.journal(operation, after, limit)
-
-
-def _tail(store: Store, _: object, after: int, limit: int) -> Sequence[Record]:
-    return store.tail(after, limit)
-
-
-def _position(store: Store) -> int:
-    return store.position()
-
-
-def _leases(store: Store) -> Sequence[Lease]:
-    return store.leases()
-
-
-def _progress(store: Store, operation: str) -> Progress | None:
-    return store.progress(operation)
-
-
-def _definitions(store: Store) -> Sequence[tuple[str, int]]:
-    return store.definitions()
-
-
-def _counts(store: Store) -> dict[tuple[str, str, str], int]:
-    return store.counts()
+def _records(store: Store, operation: str | None, after: int) -> Sequence[Record]:
+    return store.tail(after, 500) if operation is None else store.journal(operation, after, 500)
