@@ -72,7 +72,7 @@ def test_sequence_numbers_count_facts_and_the_token_is_the_issue() -> None:
 def test_phase_and_status(facts: list[f.Fact], phase: object, status: str) -> None:
     snapshot = story(*facts)
     assert snapshot.phase == phase
-    assert snapshot.status == status == status_of(snapshot)
+    assert snapshot.status == status == status_of(snapshot.phase, snapshot.paused, snapshot.rollback)
 
 
 def test_an_end_clears_what_no_longer_matters() -> None:

@@ -143,7 +143,7 @@ def fit(fields: Fields | None, data: Mapping[str, Any], where: str, *, partial: 
                 field=name,
                 wanted=list(wanted.types),
             )
-    if partial:
+    if partial or len(data) == len(fields):
         return dict(data)
     whole = {}
     for name, item in fields.items():
@@ -159,7 +159,21 @@ def fit(fields: Fields | None, data: Mapping[str, Any], where: str, *, partial: 
     return whole
 
 
+_EXACT = {
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+    str: "string",
+    type(None): "null",
+    list: "array",
+    dict: "object",
+}
+
+
 def _json_type(value: Any) -> str:
+    exact = _EXACT.get(type(value))
+    if exact is not None:
+        return exact
     for python, name in ((bool, "boolean"), (int, "integer"), (float, "number"), (str, "string"), (type(None), "null")):
         if isinstance(value, python):
             return name

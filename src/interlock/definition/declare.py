@@ -58,16 +58,17 @@ class When:
     target: str | State | Final | Rollback
 
 
-Target = "str | State | Final | Rollback | When | Sequence[str | State | Final | Rollback | When]"
-
-
 def exit_of(target: Any) -> Exit:
     """Return any target as a tuple of branches; raises TypeError with what is allowed for anything else."""
     if isinstance(target, list | tuple):
+        if any(isinstance(part, list | tuple) for part in target):
+            raise TypeError(f"{target!r} is no target: a list of targets holds no other list")
         return tuple(branch for part in target for branch in exit_of(part))
     if isinstance(target, Branch):
         return (target,)
     if isinstance(target, When):
+        if isinstance(target.target, When | list | tuple):
+            raise TypeError(f"{target!r}: a When leads to one state or Rollback(final)")
         (inner,) = exit_of(target.target)
         return (Branch(inner.to, inner.rollback, target.condition),)
     if isinstance(target, Rollback):
@@ -86,6 +87,24 @@ def _name_of(target: Any) -> str:
             f"{target!r} is no target: name a state, or use Rollback(final), or a list of When(condition, state)"
         )
     return name
+
+
+def _expect(of: str, thing: Any, kind: type | tuple[type, ...], words: str, *names: str, none: bool = False) -> None:
+    """Raise TypeError if an attribute is of another kind; ``none`` says that it may be left out."""
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    for name in names:
+        value = getattr(thing, name)
+        if (none and value is None) or (isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))):
+            continue
+        raise TypeError(f"{of}({name}={value!r}): expected {words}")
+
+
+def _exits(of: str, name: str, exits: Any) -> dict[str, Exit]:
+    if not isinstance(exits, Mapping) or not all(isinstance(event, str) for event in exits):
+        raise TypeError(
+            f"{of}({name}={exits!r}): expected targets by event, such as {{'abort': Rollback('cancelled')}}"
+        )
+    return {event: exit_of(target) for event, target in exits.items()}
 
 
 @dataclass(frozen=True)
@@ -115,9 +134,17 @@ class Retry:
     errors: Mapping[str, Retry] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        _expect("Retry", self, int, "a whole number, or Retry.forever()", "attempts", none=True)
+        _expect("Retry", self, (int, float), "a number", "factor", "jitter")
+        _expect("Retry", self, Mapping, "policies by the name of an exception's class", "errors")
+        for kind, policy in self.errors.items():
+            if not isinstance(kind, str) or not isinstance(policy, Retry) or policy.errors:
+                raise TypeError(
+                    f"Retry(errors={{{kind!r}: {policy!r}}}): expected the name of a class, and a Retry without errors"
+                )
         object.__setattr__(self, "delay", seconds(self.delay))
         object.__setattr__(self, "max_delay", seconds(self.max_delay))
-        if self.attempts is not None and (isinstance(self.attempts, bool) or not 1 <= self.attempts <= 1_000_000):
+        if self.attempts is not None and not 1 <= self.attempts <= 1_000_000:
             raise ValueError(f"Retry(attempts={self.attempts!r}): from 1 to 1,000,000 attempts, or Retry.forever()")
         if not 1 <= self.factor <= 100 or not 0 <= self.jitter <= 1:
             raise ValueError(
@@ -153,6 +180,10 @@ class Claim:
     limit: int = 1
     on_conflict: Literal["reject", "wait", "preempt"] = "reject"
 
+    def __post_init__(self) -> None:
+        _expect("Claim", self, str, "text", "name", "on_conflict")
+        _expect("Claim", self, int, "a whole number", "limit")
+
 
 @dataclass(frozen=True, slots=True)
 class Children:
@@ -171,6 +202,11 @@ class Children:
     limit: int | None = None
     join: Literal["all", "any", "first"] = "all"
     on_failure: Literal["fast", "collect"] = "fast"
+
+    def __post_init__(self) -> None:
+        _expect("Children", self, str, "text", "machine", "join", "on_failure")
+        _expect("Children", self, str, "a field's name", "each", none=True)
+        _expect("Children", self, int, "a whole number", "limit", none=True)
 
 
 class _Named:
@@ -249,14 +285,27 @@ class State(_Named):
     name: str = ""
 
     def __post_init__(self) -> None:
-        exits = {event: exit_of(target) for event, target in self.on.items()}
+        _expect("State", self, bool, "True or False", "initial", "pivot")
+        _expect("State", self, str, "text", "description", "name", "on_stop")
+        _expect("State", self, str, "text", "queue", "status", "cancel", none=True)
+        _expect("State", self, Retry, "a Retry, such as Retry(3)", "retry", "undo_retry", none=True)
+        _expect("State", self, Children, "Children(machine, ...)", "children", none=True)
+        _expect("State", self, Mapping, "targets by duration, such as {'72h': 'expired'}", "after")
+        _expect("State", self, (list, tuple), "a list of states", "to")
+        if not (self.undo is None or isinstance(self.undo, bool) or self.undo == "nothing"):
+            raise TypeError(f'State(undo={self.undo!r}): expected True or "nothing"')
+        exits = _exits("State", "on", self.on)
         if self.then is not None:
-            if "done" in exits:
+            then = exit_of(self.then)
+            if exits.get("done", then) != then:
                 raise TypeError('then= and on={"done": ...} say the same thing twice: keep one')
-            exits = {"done": exit_of(self.then), **exits}
+            exits = {"done": then, **exits}
         object.__setattr__(self, "on", exits)
         object.__setattr__(self, "then", exits.get("done"))
-        object.__setattr__(self, "after", {seconds(wait): exit_of(target) for wait, target in self.after.items()})
+        after = {seconds(wait): exit_of(target) for wait, target in self.after.items()}
+        if len(after) < len(self.after):
+            raise ValueError(f"State(after={self.after!r}): one of the durations stands twice")
+        object.__setattr__(self, "after", after)
         object.__setattr__(self, "to", tuple(_name_of(target) for target in self.to))
         object.__setattr__(self, "undo", None if self.undo is False else self.undo)
         _freeze(self, "timeout", "within", "heartbeat")
@@ -288,6 +337,11 @@ class Final(_Named):
     description: str = field(default="", kw_only=True)
     name: str = field(default="", kw_only=True)
 
+    def __post_init__(self) -> None:
+        _expect("Final", self, str, "text", "outcome", "description", "name")
+        _expect("Final", self, str, "text", "status", none=True)
+        _expect("Final", self, bool, "True or False", "initial")
+
     __hash__ = _Named.__hash__
     kind: ClassVar[Literal["final"]] = "final"
 
@@ -313,7 +367,7 @@ class Group(_Named):
         name: str = "",
     ) -> None:
         object.__setattr__(self, "members", tuple(_name_of(member) for member in members))
-        object.__setattr__(self, "on", {event: exit_of(target) for event, target in (on or {}).items()})
+        object.__setattr__(self, "on", _exits("Group", "on", {} if on is None else on))
         object.__setattr__(self, "timeout", None if timeout is None else seconds(timeout))
         object.__setattr__(self, "name", name)
 

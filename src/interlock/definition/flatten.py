@@ -8,13 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, cast
 
-from interlock.definition.declare import Branch, Children, Exit, Final, Retry, State
+from interlock.definition.declare import Branch, Children, Exit, Final, Group, Retry, State
 from interlock.definition.duration import duration_text
 
 if TYPE_CHECKING:
     from interlock.definition.machine import Definition
 
-__all__ = ["NAME", "RESERVED_EVENTS", "Row", "branches_of", "flatten", "groups_of", "template_fields"]
+__all__ = ["NAME", "RESERVED_EVENTS", "Row", "branches_of", "flatten", "surroundings", "template_fields"]
 
 Kind = Literal["acting", "waiting", "parent", "final"]
 RESERVED_EVENTS = frozenset({"done", "failed", "timeout"})
@@ -73,19 +73,41 @@ def template_fields(template: str) -> list[str]:
     return found
 
 
-def groups_of(definition: Definition, state: str) -> tuple[str, ...]:
-    """Return the groups around a state, innermost first."""
-    found: list[str] = []
-    inner = [state]
-    while inner:
-        around = [name for name in definition.around.get(inner[0], ()) if name not in found]
-        found.extend(around)
-        inner = inner[1:] + around
-    return tuple(found)
+def surroundings(groups: Mapping[str, Group]) -> Mapping[str, tuple[str, ...]]:
+    """Return the groups around every state and group that is a member of one, inner groups before the groups around them."""
+    direct: dict[str, list[str]] = {}
+    inner: dict[str, int] = {}
+    for name, group in groups.items():
+        inner[name] = sum(member in groups for member in group.members)
+        for member in group.members:
+            direct.setdefault(member, []).append(name)
+    order: dict[str, int] = {}
+    ready = [name for name, count in inner.items() if not count]
+    while ready:
+        name = ready.pop()
+        order[name] = len(order)
+        for around in direct.get(name, ()):
+            inner[around] -= 1
+            if not inner[around]:
+                ready.append(around)
+    return {
+        member: tuple(sorted(_closure(direct, member), key=lambda name: order.get(name, len(order)))) for member in direct
+    }
+
+
+def _closure(direct: Mapping[str, Sequence[str]], member: str) -> set[str]:
+    found: set[str] = set()
+    todo = list(direct[member])
+    while todo:
+        name = todo.pop()
+        if name not in found:
+            found.add(name)
+            todo.extend(direct.get(name, ()))
+    return found
 
 
 def past_pivot(definition: Definition) -> frozenset[str]:
-    """Return the pivots and every state that can only follow one."""
+    """Return the pivots and every state that can follow one; sealing refuses a state that can also be reached without passing it."""
     found: set[str] = set()
     todo = [name for name, state in definition.states.items() if isinstance(state, State) and state.pivot]
     while todo:
@@ -102,12 +124,12 @@ def past_pivot(definition: Definition) -> frozenset[str]:
 def branches_of(definition: Definition, state: State) -> Sequence[Branch]:
     """Return every branch that leads out of a state, its groups' included."""
     exits: list[Exit] = [*state.on.values(), *state.after.values()]
-    exits += [exit for name in groups_of(definition, state.name) for exit in definition.groups[name].on.values()]
+    exits += [exit for name in definition.around.get(state.name, ()) for exit in definition.groups[name].on.values()]
     return [branch for branches in exits for branch in branches] + [Branch(name) for name in state.to]
 
 
 def _row(definition: Definition, state: State | Final, past: bool) -> Row:
-    groups = groups_of(definition, state.name)
+    groups = definition.around.get(state.name, ())
     if isinstance(state, Final):
         return Row(
             state.name, "final", state.status or state.name, state.initial, {}, (), (), "", False, True, False, False, Retry(), Retry(),

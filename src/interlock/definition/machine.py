@@ -11,12 +11,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from interlock.definition.data import Fields, fields_of
 from interlock.definition.declare import Claim, Final, Group, State
-from interlock.definition.flatten import Row, flatten
-from interlock.definition.seal import seal
+from interlock.definition.flatten import Row, flatten, surroundings
+from interlock.definition.seal import seal, shaped
 from interlock.errors import Fault, IllegalMachine, Unknown, did_you_mean
 
 if TYPE_CHECKING:
@@ -44,12 +45,18 @@ class Definition:
     version: int
     states: Mapping[str, State | Final]
     groups: Mapping[str, Group] = field(default_factory=dict)
-    claims: tuple[Claim, ...] = ()
+    claims: Sequence[Claim] = ()
     views: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     fields: Fields | None = None
     description: str = ""
 
     def __post_init__(self) -> None:
+        shaped(self)
+        views = {version: _frozen_view(names) for version, names in self.views.items()}
+        for name, value in (("states", self.states), ("groups", self.groups), ("views", views), ("fields", self.fields)):
+            object.__setattr__(self, name, None if value is None else MappingProxyType(dict(value)))
+        object.__setattr__(self, "claims", tuple(self.claims))
+        object.__setattr__(self, "description", "\n".join(line.strip() for line in self.description.strip().splitlines()))
         seal(self)
 
     def __hash__(self) -> int:
@@ -61,13 +68,9 @@ class Definition:
         return flatten(self)
 
     @cached_property
-    def around(self) -> Mapping[str, Sequence[str]]:
-        """The groups that name a state or a group as their member, by member."""
-        found: dict[str, list[str]] = {}
-        for name, group in self.groups.items():
-            for member in group.members:
-                found.setdefault(member, []).append(name)
-        return found
+    def around(self) -> Mapping[str, tuple[str, ...]]:
+        """The groups around a state or a group that is in any, inner groups first."""
+        return surroundings(self.groups)
 
     @cached_property
     def initial(self) -> tuple[str, ...]:
@@ -96,11 +99,16 @@ class Definition:
         if row.kind == "final" or row.past_pivot or not self.drives:
             return frozenset()
         implied = set()
-        if row.cancel != "refuse" and "cancelled" in self.states:
+        if row.cancel != "refuse":
             implied.add("cancelled")
-        if row.kind != "waiting" and "failed" in self.states and "failed" not in row.exits:
+        if row.kind != "waiting" and "failed" not in row.exits:
             implied.add("failed")
-        return frozenset(implied)
+        if row.within is not None and not {"timeout", "failed"} & set(row.exits):
+            implied.add("failed")
+        groups = [self.groups[name] for name in row.groups]
+        if any(group.timeout is not None and "timeout" not in group.on for group in groups):
+            implied.add("failed")
+        return frozenset(implied & set(self.finals))
 
     def row(self, state: str) -> Row:
         """Return a state's row; raises `Unknown` with the nearest name."""
@@ -132,6 +140,10 @@ class Definition:
             elif state in members:
                 return public
         return rest
+
+
+def _frozen_view(names: Mapping[str, Any]) -> Mapping[str, Any]:
+    return MappingProxyType({public: members if members is ... else tuple(members) for public, members in names.items()})
 
 
 D = TypeVar("D")
@@ -208,9 +220,7 @@ def build_class(cls: type[Machine[Any]], version: int, name: str) -> Definition:
         fields = fields_of(data_type_of(cls))
     except TypeError as error:
         raise IllegalMachine(name, [Fault("data-type", "data", str(error), "Mend the data type.")]) from None
-    lines = (cls.__dict__.get("__doc__") or "").strip().splitlines()
-    text = "\n".join(line.strip() for line in lines)
-    return Definition(name, version, states, groups, tuple(cls.claims), dict(cls.views), fields, text)
+    return Definition(name, version, states, groups, cls.claims, cls.views, fields, cls.__dict__.get("__doc__") or "")
 
 
 def data_type_of(cls: type) -> Any:

@@ -74,8 +74,19 @@ def decide(machine: Definition, snapshot: Snapshot | None, input: Input, now: fl
     assert snapshot.status == after.status or STATUS.allows(snapshot.status, after.status), (
         f"{after.id}: status {snapshot.status} -> {after.status} on {input!r}"
     )
+    due = outstanding(after)
+    if not _same_attempt(snapshot, after):
+        return Decision(tuple(turn.facts), due, after)
     before = outstanding(snapshot)
-    return Decision(tuple(turn.facts), tuple(effect for effect in outstanding(after) if effect not in before), after)
+    return Decision(tuple(turn.facts), tuple(effect for effect in due if effect not in before), after)
+
+
+def _same_attempt(before: Snapshot, after: Snapshot) -> bool:
+    """Whether effects of ``before`` may still be due: the attempt is the same, or none runs before and after."""
+    one, other = before.phase, after.phase
+    if isinstance(one, Running) and isinstance(other, Running):
+        return one.token == other.token
+    return not isinstance(one, Running) and not isinstance(other, Running)
 
 
 def outstanding(snapshot: Snapshot) -> tuple[Effect, ...]:

@@ -194,20 +194,18 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return type(self.phase) is Ended
 
 
-def status_of(snapshot: Snapshot) -> Status:
+def status_of(phase: Phase, paused: Pause | None, rollback: RollingBack | None) -> Status:
     """Return the status that follows from phase, pause and rollback."""
-    phase = snapshot.phase
     kind = type(phase)
     if kind is Running:
-        return "reverting" if snapshot.rollback else "running"
-    if kind is Ended:
-        assert isinstance(phase, Ended)
+        return "reverting" if rollback else "running"
+    if isinstance(phase, Ended):
         return phase.outcome
     if kind is Stuck:
         return "stuck"
-    if snapshot.paused:
+    if paused:
         return "paused"
-    if snapshot.rollback:
+    if rollback:
         return "reverting"
     return "waiting" if kind is Waiting else "queued"
 
@@ -236,9 +234,9 @@ def fold(snapshot: Snapshot | None, fact: Fact, at: float) -> Snapshot:
             breakpoints=fact.breakpoints,
         )  # fmt: skip
     changes = _FOLDS[type(fact)](snapshot, fact, at)
-    after = replace(snapshot, seq=snapshot.seq + 1, changed=at, **changes)
-    status = status_of(after)
-    return after if status == after.status else replace(after, status=status)
+    phase = changes.get("phase", snapshot.phase)
+    paused, rollback = changes.get("paused", snapshot.paused), changes.get("rollback", snapshot.rollback)
+    return replace(snapshot, seq=snapshot.seq + 1, changed=at, status=status_of(phase, paused, rollback), **changes)
 
 
 Changes = dict[str, Any]
