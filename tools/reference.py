@@ -9,6 +9,10 @@ from typing import Any, get_args
 
 import interlock
 from interlock import errors
+from interlock.compute.live_migration import LiveMigration
+from interlock.definition.document import write_document
+from interlock.definition.draw import draw
+from interlock.definition.explain import explain
 from interlock.definition.machine import Definition
 from interlock.interpreter import facts, inputs
 from interlock.interpreter.status import STATUS
@@ -23,6 +27,18 @@ def generate() -> dict[str, str]:
         "docs/reference/statuses.md": NOTE + statuses_page(STATUS),
         "docs/reference/errors.md": NOTE + errors_page(),
         "docs/reference/python.md": NOTE + python_page(),
+        **live_migration_pages(),
+    }
+
+
+def live_migration_pages() -> dict[str, str]:
+    """Return the page and the drawing of the machine that the project ships."""
+    machine = LiveMigration.definition
+    text = explain(machine).replace("## Views", "![the machine](live-migration.svg)\n\n## Views")
+    document = f"\n## As a document\n\n```yaml\n{write_document(machine)}```\n"
+    return {
+        "docs/reference/live-migration.md": NOTE + text + document,
+        "docs/reference/live-migration.svg": draw(machine, "svg"),
     }
 
 
@@ -62,7 +78,7 @@ def name(fact: type) -> str:
 
 def fields(one: Any) -> str:
     """Return the names of a fact's or an input's fields."""
-    names = getattr(one, "__struct_fields__", None) or tuple(one.__dataclass_fields__)
+    names = one.__struct_fields__ if hasattr(one, "__struct_fields__") else tuple(one.__dataclass_fields__)
     return ", ".join(f"`{field}`" for field in names) or "none"
 
 
@@ -87,9 +103,8 @@ def errors_page() -> str:
     """Return the page of all errors with their stable codes."""
     tree = textwrap.dedent((errors.__doc__ or "").split("\n\n")[1])
     lines = ["# Errors", "", "```text", tree.rstrip(), "```", "", "| error | code | meaning |", "|---|---|---|"]
-    for one in vars(errors).values():
-        if inspect.isclass(one) and issubclass(one, errors.InterlockError):
-            lines.append(f"| `{one.__name__}` | `{one.code}` | {first_sentence(one)} |")
+    kinds = [one for one in vars(errors).values() if inspect.isclass(one) and issubclass(one, errors.InterlockError)]
+    lines += [f"| `{one.__name__}` | `{one.code}` | {first_sentence(one)} |" for one in kinds]
     return "\n".join(lines) + "\n"
 
 
@@ -113,8 +128,8 @@ def python_page() -> str:
 
 def block(called: str, thing: Any) -> list[str]:
     """Return a name's signature and docstring as Markdown."""
-    target = thing.fget if isinstance(thing, property) else thing
-    lines = []
+    target: Any = thing.fget if isinstance(thing, property) else thing
+    lines: list[str] = []
     try:
         signature = str(inspect.signature(target)).replace("interlock.", "").replace("'", "")
     except (TypeError, ValueError):
