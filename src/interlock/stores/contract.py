@@ -8,7 +8,7 @@ What a store promises:
 
 1. `commit` is one transaction. Each entry is a compare-and-set on the operation's sequence number; an entry that loses changes nothing and
    does not disturb the others. When `commit` has returned, the winners survive the loss of power.
-2. A `commit` that raises changed nothing.
+2. A `commit` that raises changed nothing. The world's faults are `StoreFailed`, which names the store and the mend.
 3. Journal positions grow with commits; a reader of the tail misses nothing.
 4. Reads see every commit that returned before them.
 """
@@ -92,7 +92,8 @@ class Store(Protocol):
     def commit(self, entries: Sequence[Entry]) -> list[bool]:
         """Commit decisions in one transaction; return for each whether it won its compare-and-set.
 
-        An entry with ``expected`` 0 wins if no operation of that id exists. Entries of one operation may follow each other in a group.
+        An entry with ``expected`` 0 wins if no operation of that id exists. Entries of one operation may follow each other in a group. Each
+        snapshot is that of ``expected`` with all of ``facts`` folded into it: anything else is a fault of the caller's, and asserted.
         """
         ...
 
@@ -116,7 +117,7 @@ class Store(Protocol):
         ...
 
     def renew(self, lease: Lease) -> None:
-        """Record a lease, or renew it."""
+        """Record a lease, or renew it. Like progress, it may be lost with the power."""
         ...
 
     def leases(self) -> list[Lease]:
@@ -154,7 +155,11 @@ class Store(Protocol):
     def search(
         self, *, machine: str | None, status: Collection[str], state: str | None, cursor: str | None, limit: int
     ) -> Page:
-        """Return operations, newest first, that match everything given (an empty ``status`` matches all)."""
+        """Return operations, newest first, that match everything given (an empty ``status`` matches all).
+
+        ``cursor`` is that of the page before; operations that were started meanwhile do not shift what follows. Raises `Refused` if no
+        page gave it.
+        """
         ...
 
     def counts(self) -> dict[tuple[str, str, str], int]:
@@ -162,7 +167,10 @@ class Store(Protocol):
         ...
 
     def report(self, progress: Sequence[Progress]) -> None:
-        """Keep each operation's newest progress. Not durable: it may be lost with the power, never with a clean close."""
+        """Keep each operation's newest progress; that of an older attempt (a lower token) is ignored.
+
+        Not durable: it may be lost with the power, never with a clean close. Others who read the store see it at once.
+        """
         ...
 
     def progress(self, operation: str) -> Progress | None:

@@ -2,53 +2,56 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping, Sequence
-from copy import deepcopy
 from typing import Any
 
-import msgspec
-
-from interlock.errors import Refused
-from interlock.interpreter.facts import Fact
 from interlock.interpreter.snapshot import Queued, Running, Snapshot, timer_at
 from interlock.stores.contract import Entry, Lease, Page, Progress, Record
+from interlock.stores.stored import document_text, encode, place_of, read_facts, read_snapshot, same_document
 
 __all__ = ["MemoryStore"]
 
-_FACTS = msgspec.json.Decoder(tuple[Fact, ...])
-_SNAPSHOT = msgspec.json.Decoder(Snapshot)
-_encode = msgspec.json.Encoder().encode
-
 
 class MemoryStore:
-    """Keeps everything in dictionaries. Facts and snapshots pass through their stored form, so what would not survive storage fails here too."""
+    """Keeps everything in dictionaries, for one owner thread.
+
+    Facts and snapshots pass through their stored form on the way in and out, so what would not survive storage does not survive here, and
+    nobody's later change to a value reaches what is kept.
+
+    >>> MemoryStore().position()
+    0
+    """
 
     def __init__(self) -> None:
-        self._operations: dict[str, bytes] = {}
-        self._seq: dict[str, int] = {}
-        self._journal: list[Record] = []
-        self._machines: dict[tuple[str, int], dict[str, Any]] = {}
+        self._stored: dict[str, bytes] = {}
+        self._snapshots: dict[str, Snapshot] = {}
+        self._journal: list[tuple[str, int, float, bytes]] = []
+        self._documents: dict[tuple[str, int], str] = {}
         self._leases: dict[str, Lease] = {}
         self._progress: dict[str, Progress] = {}
 
     def commit(self, entries: Sequence[Entry]) -> list[bool]:
-        stored = [(_encode(entry.snapshot), _FACTS.decode(_encode(entry.facts))) for entry in entries]
+        stored = []
+        for entry in entries:
+            assert entry.snapshot.seq == entry.expected + len(entry.facts), f"{entry.snapshot.id}: facts are missing"
+            snapshot, facts = encode(entry.snapshot), encode(entry.facts)
+            read_facts(facts)
+            stored.append((snapshot, read_snapshot(snapshot), facts))
         won = []
-        for entry, (snapshot, facts) in zip(entries, stored, strict=True):
+        for entry, (snapshot, looked_at, facts) in zip(entries, stored, strict=True):
             one = entry.snapshot.id
-            wins = self._seq.get(one, 0) == entry.expected
+            before = self._snapshots.get(one)
+            wins = (before.seq if before else 0) == entry.expected
             won.append(wins)
             if wins:
-                self._operations[one] = snapshot
-                self._seq[one] = entry.snapshot.seq
-                self._journal.append(Record(len(self._journal) + 1, one, entry.snapshot.seq, entry.at, facts))
+                self._stored[one] = snapshot
+                self._snapshots[one] = looked_at
+                self._journal.append((one, looked_at.seq, entry.at, facts))
         return won
 
     def load(self, operations: Sequence[str]) -> list[Snapshot]:
-        return [_SNAPSHOT.decode(self._operations[one]) for one in operations if one in self._operations]
-
-    def _all(self) -> list[Snapshot]:
-        return self.load(list(self._operations))
+        return [read_snapshot(self._stored[one]) for one in operations if one in self._stored]
 
     def _due_at(self, snapshot: Snapshot, machines: Collection[str], queues: Collection[str]) -> float | None:
         phase = snapshot.phase
@@ -61,47 +64,56 @@ class MemoryStore:
         return min(known) if known else None
 
     def due(self, machines: Collection[str], queues: Collection[str], now: float, limit: int) -> list[Snapshot]:
-        found = [(self._due_at(snapshot, machines, queues), snapshot) for snapshot in self._all()]
-        ripe = [(at, snapshot) for at, snapshot in found if at is not None and at <= now]
+        found = [(self._due_at(snapshot, machines, queues), one) for one, snapshot in self._snapshots.items()]
+        ripe = [(at, one) for at, one in found if at is not None and at <= now]
         ripe.sort(key=lambda pair: pair[0])
-        return [snapshot for _, snapshot in ripe[:limit]]
+        return self.load([one for _, one in ripe[:limit]])
 
     def next_due(self, machines: Collection[str], queues: Collection[str]) -> float | None:
-        times = [self._due_at(snapshot, machines, queues) for snapshot in self._all()]
+        times = [self._due_at(snapshot, machines, queues) for snapshot in self._snapshots.values()]
         return min((time for time in times if time is not None), default=None)
 
     def held(self, worker: str, limit: int) -> list[Snapshot]:
-        return [one for one in self._all() if isinstance(one.phase, Running) and one.phase.worker == worker][:limit]
+        found = [
+            one
+            for one, snapshot in self._snapshots.items()
+            if isinstance(snapshot.phase, Running) and snapshot.phase.worker == worker
+        ]
+        return self.load(found[:limit])
 
     def renew(self, lease: Lease) -> None:
         self._leases[lease.worker] = lease
 
     def leases(self) -> list[Lease]:
-        return list(self._leases.values())
+        return sorted(self._leases.values(), key=lambda lease: lease.worker)
 
     def retire(self, worker: str) -> None:
         self._leases.pop(worker, None)
 
     def define(self, machine: str, version: int, document: Mapping[str, Any]) -> None:
-        known = self._machines.setdefault((machine, version), deepcopy(dict(document)))
-        if known != document:
-            raise Refused(
-                f"machine `{machine}` version {version} is known to this store with another content; give the changed machine a new version",
-                machine=machine,
-                version=version,
-            )
+        text = document_text(document)
+        same_document(machine, version, self._documents.setdefault((machine, version), text), text)
 
     def definition(self, machine: str, version: int) -> dict[str, Any] | None:
-        return deepcopy(self._machines.get((machine, version)))
+        text = self._documents.get((machine, version))
+        return None if text is None else json.loads(text)
 
     def definitions(self) -> list[tuple[str, int]]:
-        return sorted(self._machines)
+        return sorted(self._documents)
+
+    def _record(self, position: int) -> Record:
+        operation, seq, at, facts = self._journal[position - 1]
+        return Record(position, operation, seq, at, read_facts(facts))
 
     def journal(self, operation: str, after: int, limit: int) -> list[Record]:
-        return [record for record in self._journal if record.operation == operation and record.seq > after][:limit]
+        found = [
+            position for position, row in enumerate(self._journal, start=1) if row[0] == operation and row[1] > after
+        ]
+        return [self._record(position) for position in found[:limit]]
 
     def tail(self, after: int, limit: int) -> list[Record]:
-        return self._journal[after : after + limit]
+        begin = max(after, 0)
+        return [self._record(position) for position in range(begin + 1, min(begin + limit, self.position()) + 1)]
 
     def position(self) -> int:
         return len(self._journal)
@@ -109,30 +121,31 @@ class MemoryStore:
     def search(
         self, *, machine: str | None, status: Collection[str], state: str | None, cursor: str | None, limit: int
     ) -> Page:
-        order = list(self._operations)
-        places = range(len(order) if cursor is None else int(cursor), 0, -1)
-        found: list[tuple[int, Snapshot]] = []
-        for place in places:
-            (snapshot,) = self.load([order[place - 1]])
-            if machine not in (None, snapshot.machine) or state not in (None, snapshot.state):
-                continue
-            if status and snapshot.status not in status:
-                continue
-            if len(found) == limit:
-                return Page(tuple(one for _, one in found), str(found[-1][0] - 1))
-            found.append((place, snapshot))
-        return Page(tuple(one for _, one in found), None)
+        below = len(self._snapshots) + 1 if cursor is None else place_of(cursor)
+        found = [
+            (place, one.id)
+            for place, one in enumerate(self._snapshots.values(), start=1)
+            if place < below
+            and machine in (None, one.machine)
+            and state in (None, one.state)
+            and (not status or one.status in status)
+        ]
+        found.reverse()
+        more = str(found[limit - 1][0]) if len(found) > limit else None
+        return Page(tuple(self.load([one for _, one in found[:limit]])), more)
 
     def counts(self) -> dict[tuple[str, str, str], int]:
         counted: dict[tuple[str, str, str], int] = {}
-        for snapshot in self._all():
+        for snapshot in self._snapshots.values():
             key = (snapshot.machine, snapshot.state, snapshot.status)
             counted[key] = counted.get(key, 0) + 1
         return counted
 
     def report(self, progress: Sequence[Progress]) -> None:
         for one in progress:
-            self._progress[one.operation] = one
+            known = self._progress.get(one.operation)
+            if known is None or one.token >= known.token:
+                self._progress[one.operation] = one
 
     def progress(self, operation: str) -> Progress | None:
         return self._progress.get(operation)

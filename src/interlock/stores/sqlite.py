@@ -2,13 +2,11 @@
 
 The file is in WAL mode. With ``synchronous="FULL"`` (the default) a commit is flushed before it is acknowledged: an acknowledged transition
 survives the loss of power. ``"NORMAL"`` flushes only at checkpoints: much faster alone, and a crash of the process still loses nothing, but
-the loss of power can take back the last acknowledged transitions.
+the loss of power can take back the last acknowledged transitions. Leases and progress are never flushed on their own account: who reads the
+file sees them at once, and after a loss of power no worker is left whose lease could matter.
 
-Layout (schema 1), see `_SCHEMA`:
-
-- ``operation``: one row each, the snapshot as JSON, and what is searched for as columns. ``ready_at`` is set only for what waits in a queue
-  and is not paused; ``timer_at`` only for what nobody performs; ``worker`` only while an attempt runs.
-- ``journal``: one row for each decision, its facts as JSON.
+Any number of processes may use one file on one machine; each waits for its turn to write. The tables are in
+`interlock.stores.sqlite_schema`.
 """
 
 from __future__ import annotations
@@ -21,41 +19,36 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from interlock.errors import Refused, StoreFailed, StoreNewer
-from interlock.interpreter.facts import Fact
+from interlock.errors import Refused, StoreFailed
 from interlock.interpreter.snapshot import Queued, Running, Snapshot, timer_at
 from interlock.stores.contract import Entry, Lease, Page, Progress, Record
+from interlock.stores.sqlite_schema import bring_up_to_date
+from interlock.stores.stored import document_text, encode, place_of, read_facts, read_snapshot, same_document
 
 __all__ = ["SqliteStore"]
 
 T = TypeVar("T")
-_APPLICATION = 0x1E71_0C4B
-_FACTS = msgspec.json.Decoder(tuple[Fact, ...])
-_SNAPSHOT = msgspec.json.Decoder(Snapshot)
-_PROGRESS = msgspec.json.Decoder(Progress)
-_encode = msgspec.json.Encoder().encode
+_Row = tuple[Any, ...]
+_OURS = (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
+_read_progress = msgspec.json.Decoder(Progress).decode
 
-_SCHEMA = """
-CREATE TABLE operation (
-    key INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, seq INTEGER NOT NULL, machine TEXT NOT NULL, state TEXT NOT NULL, status TEXT NOT NULL,
-    worker TEXT, queue TEXT, ready_at REAL, timer_at REAL, snapshot BLOB NOT NULL);
-CREATE INDEX operation_ready ON operation (ready_at) WHERE ready_at IS NOT NULL;
-CREATE INDEX operation_timer ON operation (timer_at) WHERE timer_at IS NOT NULL;
-CREATE INDEX operation_worker ON operation (worker) WHERE worker IS NOT NULL;
-CREATE INDEX operation_status ON operation (status);
-CREATE TABLE journal (position INTEGER PRIMARY KEY, operation INTEGER NOT NULL, seq INTEGER NOT NULL, at REAL NOT NULL, facts BLOB NOT NULL);
-CREATE UNIQUE INDEX journal_operation ON journal (operation, seq);
-CREATE TABLE machine (name TEXT, version INTEGER, document TEXT NOT NULL, PRIMARY KEY (name, version)) WITHOUT ROWID;
-CREATE TABLE lease (worker TEXT PRIMARY KEY, until REAL NOT NULL, process TEXT NOT NULL, queues TEXT NOT NULL, machines TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE progress (operation TEXT PRIMARY KEY, report BLOB NOT NULL) WITHOUT ROWID;
-"""
-_MIGRATIONS: tuple[str, ...] = (_SCHEMA,)
-
-_INSERT = """INSERT INTO operation (id, seq, machine, state, status, worker, queue, ready_at, timer_at, snapshot)
+_START = """INSERT INTO operation (id, seq, machine, state, status, worker, queue, ready_at, timer_at, snapshot)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"""
-_UPDATE = """UPDATE operation SET seq=?, state=?, status=?, worker=?, queue=?, ready_at=?, timer_at=?, snapshot=? WHERE id=? AND seq=?"""
-_JOURNAL = "INSERT INTO journal (operation, seq, at, facts) VALUES ((SELECT key FROM operation WHERE id=?), ?, ?, ?)"
+_MOVE = """UPDATE operation SET seq=?, state=?, status=?, worker=?, queue=?, ready_at=?, timer_at=?, snapshot=?
+WHERE id=? AND seq=?"""
+_RECORD = "INSERT INTO journal (operation, seq, at, facts) VALUES ((SELECT key FROM operation WHERE id=?), ?, ?, ?)"
 _RECORDS = "SELECT j.position, o.id, j.seq, j.at, j.facts FROM journal j JOIN operation o ON o.key = j.operation"
+_READY = """SELECT ready_at, key FROM operation WHERE queue=? AND ready_at<=? AND machine IN ({machines})
+ORDER BY ready_at, key LIMIT ?"""
+_TIMERS = """SELECT timer_at, key FROM operation WHERE timer_at<=? AND machine IN ({machines})
+ORDER BY timer_at, key LIMIT ?"""
+_REPORT = """INSERT INTO progress VALUES (?, ?, ?) ON CONFLICT (operation)
+DO UPDATE SET token=excluded.token, report=excluded.report WHERE excluded.token >= token"""
+_ENDLESS = float("inf")
+
+
+class _Lost(Exception):
+    """An entry of a group lost its compare-and-set."""
 
 
 class SqliteStore:
@@ -63,136 +56,145 @@ class SqliteStore:
 
     Args:
         path: of the file; its directory must exist. The file is made if it does not.
-        synchronous: ``FULL`` (the default) or ``NORMAL``; see above for what each survives.
+        synchronous: ``FULL`` (the default): an acknowledged transition survives the loss of power. ``NORMAL``: faster, and the loss of
+            power may take back the last acknowledged transitions; a crash of the process still loses none.
         busy_seconds: how long to wait for another process that is writing.
 
     Raises:
         StoreNewer: a newer Interlock wrote the file; nothing was changed.
         StoreFailed: the file cannot be opened, is no store, or its schema cannot be brought up to date.
+        Refused: ``synchronous`` is neither.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as directory:
+    ...     store = SqliteStore(f"{directory}/operations.db")
+    ...     store.position()
+    ...     store.close()
+    0
     """
 
     def __init__(
         self, path: str | Path, *, synchronous: Literal["FULL", "NORMAL"] = "FULL", busy_seconds: float = 5.0
     ) -> None:
         if synchronous not in ("FULL", "NORMAL"):
-            raise Refused(f"synchronous={synchronous!r}: a store is FULL or NORMAL")
+            raise Refused(f"synchronous={synchronous!r}: a SQLite store is FULL or NORMAL", synchronous=synchronous)
         self.path = str(path)
+        self._synchronous = synchronous
+        self._busy_seconds = busy_seconds
         self._closed = False
         try:
+            # Whoever opens a store may hand it to the thread that will own it; it has one owner at any time.
             self._db = sqlite3.connect(self.path, isolation_level=None, timeout=busy_seconds, check_same_thread=False)
         except sqlite3.Error as error:
             raise self._failed(error) from error
         try:
-            self._do(self._migrate)
-            self._do(lambda: self._db.execute(f"PRAGMA synchronous={synchronous}"))
+            self._do(lambda: bring_up_to_date(self._db, self.path))
+            for setting in ("foreign_keys=ON", f"synchronous={synchronous}"):
+                self._rows(f"PRAGMA {setting}")
         except BaseException:
             self._db.close()
             raise
 
-    def _migrate(self) -> None:
-        db = self._db
-        (application,) = db.execute("PRAGMA application_id").fetchone()
-        (version,) = db.execute("PRAGMA user_version").fetchone()
-        (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if application != _APPLICATION and (tables or application):
-            raise StoreFailed(f"`{self.path}` is a database of another application; name another file", path=self.path)
-        if version > len(_MIGRATIONS):
-            raise StoreNewer(
-                f"`{self.path}` has schema {version}; this Interlock knows schemas up to {len(_MIGRATIONS)}: use the newer Interlock",
-                path=self.path,
-                schema=version,
-            )
-        (mode,) = db.execute("PRAGMA journal_mode=WAL").fetchone()
-        if mode != "wal":
-            raise StoreFailed(
-                f"`{self.path}`: SQLite cannot use a write-ahead log there; put it on a local file system",
-                path=self.path,
-            )
-        if version == len(_MIGRATIONS):
-            return
-        db.execute("BEGIN IMMEDIATE")
-        try:
-            (version,) = db.execute("PRAGMA user_version").fetchone()
-            for script in _MIGRATIONS[version:]:
-                for statement in script.split(";"):
-                    if statement.strip():
-                        db.execute(statement)
-            db.execute(f"PRAGMA application_id={_APPLICATION}")
-            db.execute(f"PRAGMA user_version={len(_MIGRATIONS)}")
-            db.execute("COMMIT")
-        except BaseException:
-            self._roll_back()
-            raise
-
     def _do(self, work: Callable[[], T]) -> T:
         if self._closed:
-            raise StoreFailed(f"`{self.path}`: the store is closed", path=self.path)
+            raise StoreFailed(f"`{self.path}`: this store was closed: open it again", path=self.path)
         try:
             return work()
+        except _OURS:
+            raise
         except sqlite3.Error as error:
             raise self._failed(error) from error
 
     def _failed(self, error: sqlite3.Error) -> StoreFailed:
-        said = str(error)
-        mend = "look at the file and its device"
-        for part, advice in _ADVICE:
-            if part in said:
-                mend = advice
-                break
+        code = getattr(error, "sqlite_errorname", "")
+        mend = next(
+            (mend for start, mend in _MENDS.items() if code.startswith(start)), "look at the file and its device"
+        )
+        directory = Path(self.path).parent
+        if code.startswith("SQLITE_CANTOPEN") and not directory.is_dir():
+            mend = f"the directory `{directory}` does not exist: make it"
+        elif code.startswith("SQLITE_CANTOPEN") and Path(self.path).is_dir():
+            mend = "it is a directory: name a file in it"
         return StoreFailed(
-            f"`{self.path}`: {said}; {mend}. What was not acknowledged did not happen", path=self.path, sqlite=said
+            f"`{self.path}`: {error}: {mend.format(seconds=self._busy_seconds)}. Nothing was changed",
+            path=self.path,
+            sqlite=code or str(error),
         )
 
-    def _roll_back(self) -> None:
-        if self._db.in_transaction:
-            self._db.execute("ROLLBACK")
-
-    def _transaction(self, work: Callable[[], T]) -> T:
+    def _transaction(self, work: Callable[[], T], begin: str = "BEGIN IMMEDIATE") -> T:
         def whole() -> T:
-            self._db.execute("BEGIN IMMEDIATE")
+            self._db.execute(begin)
             try:
                 result = work()
                 self._db.execute("COMMIT")
-            except BaseException:
-                self._roll_back()
-                raise
+            finally:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
             return result
 
         return self._do(whole)
 
-    def commit(self, entries: Sequence[Entry]) -> list[bool]:
-        return self._transaction(lambda: self._commit(entries))
+    def _unflushed(self, sql: str, rows: Sequence[_Row]) -> None:
+        """Write what need not survive the loss of power. It is in the log before whatever is committed next, and flushed with that."""
 
-    def _commit(self, entries: Sequence[Entry]) -> list[bool]:
-        db = self._db
-        inserts = [_insert_row(entry.snapshot) for entry in entries if entry.expected == 0]
-        updates = [_update_row(entry) for entry in entries if entry.expected]
-        db.execute("SAVEPOINT whole_group")
-        changed = db.executemany(_INSERT, inserts).rowcount if inserts else 0
-        changed += db.executemany(_UPDATE, updates).rowcount if updates else 0
-        won = [True] * len(entries)
-        if changed != len(entries):
-            db.execute("ROLLBACK TO whole_group")
-            for place, entry in enumerate(entries):
-                if entry.expected == 0:
-                    cursor = db.execute(_INSERT, _insert_row(entry.snapshot))
-                else:
-                    cursor = db.execute(_UPDATE, _update_row(entry))
-                won[place] = cursor.rowcount == 1
-        rows = [
-            (entry.snapshot.id, entry.snapshot.seq, entry.at, _encode(entry.facts))
-            for entry, wins in zip(entries, won, strict=True)
-            if wins
-        ]
-        db.executemany(_JOURNAL, rows)
-        db.execute("RELEASE whole_group")
+        def write() -> None:
+            self._db.execute("PRAGMA synchronous=NORMAL")
+            try:
+                self._transaction(lambda: self._db.executemany(sql, rows))
+            finally:
+                self._db.execute(f"PRAGMA synchronous={self._synchronous}")
+
+        self._do(write)
+
+    def commit(self, entries: Sequence[Entry]) -> list[bool]:
+        starts: list[_Row] = []
+        moves: list[_Row] = []
+        records: list[_Row] = []
+        moved: set[str] = set()
+        in_order = True
+        for entry in entries:
+            snapshot = entry.snapshot
+            assert snapshot.seq == entry.expected + len(entry.facts), f"{snapshot.id}: facts are missing"
+            if entry.expected:
+                moves.append(_move(entry))
+                moved.add(snapshot.id)
+            else:
+                starts.append(_start(snapshot))
+                in_order = in_order and snapshot.id not in moved
+            records.append((snapshot.id, snapshot.seq, entry.at, encode(entry.facts)))
+        if not records:
+            return []
+        if in_order:
+            try:
+                self._transaction(lambda: self._all_win(starts, moves, records))
+                return [True] * len(entries)
+            except _Lost:
+                pass
+        return self._transaction(lambda: self._one_by_one(entries, records))
+
+    def _all_win(self, starts: Sequence[_Row], moves: Sequence[_Row], records: Sequence[_Row]) -> None:
+        changed = self._db.executemany(_START, starts).rowcount if starts else 0
+        if moves:
+            changed += self._db.executemany(_MOVE, moves).rowcount
+        if changed != len(records):
+            raise _Lost
+        self._db.executemany(_RECORD, records)
+
+    def _one_by_one(self, entries: Sequence[Entry], records: Sequence[_Row]) -> list[bool]:
+        won = []
+        for entry, record in zip(entries, records, strict=True):
+            sql, row = (_MOVE, _move(entry)) if entry.expected else (_START, _start(entry.snapshot))
+            wins = self._db.execute(sql, row).rowcount == 1
+            won.append(wins)
+            if wins:
+                self._db.execute(_RECORD, record)
         return won
 
     def _rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
         return self._do(lambda: self._db.execute(sql, values).fetchall())
 
     def _snapshots(self, sql: str, values: Sequence[Any] = ()) -> list[Snapshot]:
-        return [_SNAPSHOT.decode(row[0]) for row in self._rows(sql, values)]
+        return [read_snapshot(row[0]) for row in self._rows(sql, values)]
 
     def load(self, operations: Sequence[str]) -> list[Snapshot]:
         found: list[Snapshot] = []
@@ -200,69 +202,70 @@ class SqliteStore:
             found += self._snapshots("SELECT snapshot FROM operation WHERE id=?", (one,))
         return found
 
+    def _due(
+        self, machines: Collection[str], queues: Collection[str], now: float, limit: int
+    ) -> list[tuple[float, int]]:
+        """Return time and key of what is due, longest first. Asked queue by queue, each answer is a stretch of an index."""
+        marks = _marks(machines)
+        rows = self._rows(_TIMERS.format(machines=marks), (now, *machines, limit))
+        for queue in queues:
+            rows += self._rows(_READY.format(machines=marks), (queue, now, *machines, limit))
+        times: dict[int, float] = {}
+        for at, key in rows:
+            times[key] = min(at, times.get(key, at))
+        return sorted((at, key) for key, at in times.items())[:limit]
+
     def due(self, machines: Collection[str], queues: Collection[str], now: float, limit: int) -> list[Snapshot]:
-        of_machines, in_queues = _marks(machines), _marks(queues)
-        return self._snapshots(
-            f"""SELECT snapshot FROM (
-            SELECT snapshot, ready_at AS at FROM operation WHERE ready_at <= ? AND queue IN ({in_queues}) AND machine IN ({of_machines})
-                AND (timer_at IS NULL OR timer_at > ?)
-            UNION ALL SELECT snapshot, timer_at AS at FROM operation WHERE timer_at <= ? AND machine IN ({of_machines})
-            ) ORDER BY at LIMIT ?""",
-            (now, *queues, *machines, now, now, *machines, limit),
-        )
+        def read() -> list[Snapshot]:
+            found: list[Snapshot] = []
+            for _, key in self._due(machines, queues, now, limit):
+                found += self._snapshots("SELECT snapshot FROM operation WHERE key=?", (key,))
+            return found
+
+        return self._transaction(read, "BEGIN")
 
     def next_due(self, machines: Collection[str], queues: Collection[str]) -> float | None:
-        of_machines, in_queues = _marks(machines), _marks(queues)
-        rows = self._rows(
-            f"""SELECT min(at) FROM (
-            SELECT min(ready_at) AS at FROM operation WHERE ready_at IS NOT NULL AND queue IN ({in_queues}) AND machine IN ({of_machines})
-            UNION ALL SELECT min(timer_at) FROM operation WHERE timer_at IS NOT NULL AND machine IN ({of_machines}))""",
-            (*queues, *machines, *machines),
-        )
-        at: float | None = rows[0][0]
-        return at
+        first = self._due(machines, queues, _ENDLESS, 1)
+        return first[0][0] if first else None
 
     def held(self, worker: str, limit: int) -> list[Snapshot]:
         return self._snapshots("SELECT snapshot FROM operation WHERE worker=? ORDER BY key LIMIT ?", (worker, limit))
 
     def renew(self, lease: Lease) -> None:
         row = (lease.worker, lease.until, lease.process, json.dumps(lease.queues), json.dumps(lease.machines))
-        self._transaction(lambda: self._db.execute("INSERT OR REPLACE INTO lease VALUES (?, ?, ?, ?, ?)", row))
+        self._unflushed("INSERT OR REPLACE INTO lease VALUES (?, ?, ?, ?, ?)", [row])
 
     def leases(self) -> list[Lease]:
         rows = self._rows("SELECT worker, until, process, queues, machines FROM lease ORDER BY worker")
         return [Lease(row[0], row[1], row[2], tuple(json.loads(row[3])), tuple(json.loads(row[4]))) for row in rows]
 
     def retire(self, worker: str) -> None:
-        self._transaction(lambda: self._db.execute("DELETE FROM lease WHERE worker=?", (worker,)))
+        self._unflushed("DELETE FROM lease WHERE worker=?", [(worker,)])
 
     def define(self, machine: str, version: int, document: Mapping[str, Any]) -> None:
-        text = json.dumps(document, sort_keys=True)
+        text = document_text(document)
+        known = self._document(machine, version)
+        if known is None:
+            insert = "INSERT OR IGNORE INTO machine VALUES (?, ?, ?)"
+            self._transaction(lambda: self._db.execute(insert, (machine, version, text)))
+            known = self._document(machine, version)
+        assert known is not None, f"definition {machine} {version} was not kept"
+        same_document(machine, version, known, text)
 
-        def define() -> None:
-            self._db.execute("INSERT OR IGNORE INTO machine VALUES (?, ?, ?)", (machine, version, text))
-            (known,) = self._db.execute(
-                "SELECT document FROM machine WHERE name=? AND version=?", (machine, version)
-            ).fetchone()
-            if known != text:
-                raise Refused(
-                    f"machine `{machine}` version {version} is known to this store with another content; "
-                    "give the changed machine a new version",
-                    machine=machine,
-                    version=version,
-                )
-
-        self._transaction(define)
+    def _document(self, machine: str, version: int) -> str | None:
+        rows = self._rows("SELECT document FROM machine WHERE name=? AND version=?", (machine, version))
+        return rows[0][0] if rows else None
 
     def definition(self, machine: str, version: int) -> dict[str, Any] | None:
-        rows = self._rows("SELECT document FROM machine WHERE name=? AND version=?", (machine, version))
-        return json.loads(rows[0][0]) if rows else None
+        text = self._document(machine, version)
+        return None if text is None else json.loads(text)
 
     def definitions(self) -> list[tuple[str, int]]:
         return [(row[0], row[1]) for row in self._rows("SELECT name, version FROM machine ORDER BY name, version")]
 
     def _records(self, sql: str, values: Sequence[Any]) -> list[Record]:
-        return [Record(*row[:4], _FACTS.decode(row[4])) for row in self._rows(f"{_RECORDS} {sql}", values)]
+        rows = self._rows(f"{_RECORDS} {sql}", values)
+        return [Record(row[0], row[1], row[2], row[3], read_facts(row[4])) for row in rows]
 
     def journal(self, operation: str, after: int, limit: int) -> list[Record]:
         return self._records("WHERE o.id=? AND j.seq > ? ORDER BY j.seq LIMIT ?", (operation, after, limit))
@@ -277,33 +280,32 @@ class SqliteStore:
     def search(
         self, *, machine: str | None, status: Collection[str], state: str | None, cursor: str | None, limit: int
     ) -> Page:
-        where, values = ["key < ?"], [int(cursor) if cursor else 2**62]
-        more: list[Any] = []
-        for column, wanted in (("machine", machine), ("state", state)):
-            if wanted is not None:
-                where.append(f"{column} = ?")
-                more.append(wanted)
+        asked: dict[str, list[Any]] = {}
+        if cursor is not None:
+            asked["key < ?"] = [place_of(cursor)]
+        if machine is not None:
+            asked["machine = ?"] = [machine]
+        if state is not None:
+            asked["state = ?"] = [state]
         if status:
-            where.append(f"status IN ({_marks(status)})")
-            more += status
+            asked[f"status IN ({_marks(status)})"] = [*status]
         rows = self._rows(
-            f"SELECT key, snapshot FROM operation WHERE {' AND '.join(where)} ORDER BY key DESC LIMIT ?",
-            (*values, *more, limit + 1),
+            f"SELECT key, snapshot FROM operation WHERE {' AND '.join(asked) or 'true'} ORDER BY key DESC LIMIT ?",
+            [*(value for values in asked.values() for value in values), limit + 1],
         )
-        cursor_after = str(rows[limit - 1][0]) if len(rows) > limit else None
-        return Page(tuple(_SNAPSHOT.decode(row[1]) for row in rows[:limit]), cursor_after)
+        more = str(rows[limit - 1][0]) if len(rows) > limit else None
+        return Page(tuple(read_snapshot(row[1]) for row in rows[:limit]), more)
 
     def counts(self) -> dict[tuple[str, str, str], int]:
-        rows = self._rows("SELECT machine, state, status, count(*) FROM operation GROUP BY 1, 2, 3")
+        rows = self._rows("SELECT machine, state, status, count(*) FROM operation GROUP BY machine, state, status")
         return {(row[0], row[1], row[2]): row[3] for row in rows}
 
     def report(self, progress: Sequence[Progress]) -> None:
-        rows = [(one.operation, _encode(one)) for one in progress]
-        self._transaction(lambda: self._db.executemany("INSERT OR REPLACE INTO progress VALUES (?, ?)", rows))
+        self._unflushed(_REPORT, [(one.operation, one.token, encode(one)) for one in progress])
 
     def progress(self, operation: str) -> Progress | None:
         rows = self._rows("SELECT report FROM progress WHERE operation=?", (operation,))
-        return _PROGRESS.decode(rows[0][0]) if rows else None
+        return _read_progress(rows[0][0]) if rows else None
 
     def close(self) -> None:
         if not self._closed:
@@ -311,22 +313,25 @@ class SqliteStore:
             self._db.close()
 
 
-_ADVICE = (
-    ("unable to open", "make its directory, and see that it may be written"),
-    ("readonly", "see that the file and its directory may be written"),
-    ("not a database", "it is no SQLite file: name another"),
-    ("full", "the disk or its quota is full: make room, then try again"),
-    ("locked", "another process holds it: stop it, or wait"),
-    ("malformed", "the file is damaged: restore it from a backup"),
-    ("I/O error", "the device failed or is full: look at its log"),
-)
+# By the beginning of SQLite's name of the error.
+_MENDS = {
+    "SQLITE_CANTOPEN": "see that the file and its directory may be read and written",
+    "SQLITE_READONLY": "see that the file and its directory may be written",
+    "SQLITE_PERM": "see that the file and its directory may be written",
+    "SQLITE_NOTADB": "this is no store: name another file, or none to make one",
+    "SQLITE_FULL": "the disk or its quota is full: make room",
+    "SQLITE_BUSY": "another process wrote to it for more than {seconds:g} s: find out which, and stop it or wait",
+    "SQLITE_CORRUPT": "the file is damaged: restore it from a backup",
+    "SQLITE_IOERR": "its device failed or is full: see how much room there is, and the system's log",
+}
 
 
 def _marks(values: Collection[Any]) -> str:
     return ", ".join("?" * len(values))
 
 
-def _columns(snapshot: Snapshot) -> tuple[str | None, str | None, float | None, float | None]:
+def _places(snapshot: Snapshot) -> tuple[str | None, str | None, float | None, float | None]:
+    """Return the columns by which an operation is found: worker, queue, ready_at, timer_at."""
     phase = snapshot.phase
     if isinstance(phase, Running):
         return phase.worker, None, None, None
@@ -335,26 +340,11 @@ def _columns(snapshot: Snapshot) -> tuple[str | None, str | None, float | None, 
     return None, None, None, timer_at(snapshot)
 
 
-def _insert_row(snapshot: Snapshot) -> tuple[Any, ...]:
-    return (
-        snapshot.id,
-        snapshot.seq,
-        snapshot.machine,
-        snapshot.state,
-        snapshot.status,
-        *_columns(snapshot),
-        _encode(snapshot),
-    )
+def _start(snapshot: Snapshot) -> _Row:
+    one = snapshot
+    return (one.id, one.seq, one.machine, one.state, one.status, *_places(one), encode(one))
 
 
-def _update_row(entry: Entry) -> tuple[Any, ...]:
-    snapshot = entry.snapshot
-    return (
-        snapshot.seq,
-        snapshot.state,
-        snapshot.status,
-        *_columns(snapshot),
-        _encode(snapshot),
-        snapshot.id,
-        entry.expected,
-    )
+def _move(entry: Entry) -> _Row:
+    one = entry.snapshot
+    return (one.seq, one.state, one.status, *_places(one), encode(one), one.id, entry.expected)
