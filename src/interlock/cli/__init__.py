@@ -1,1 +1,19 @@
-"""The command line."""
+"""The command line: `interlock`."""
+
+from __future__ import annotations
+
+import sys
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command line; what ``interlock`` and ``python -m interlock.cli`` call."""
+    try:
+        from interlock.cli.app import app
+    except ImportError as error:
+        if error.name not in ("click", "rich"):
+            raise
+        sys.stderr.write("the command line needs two libraries: pip install 'interlock[cli]'\n")
+        sys.exit(2)
+    app()

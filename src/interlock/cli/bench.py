@@ -1,0 +1,18 @@
+"""``interlock bench``: hands its words to `interlock.bench`."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+__all__ = ["bench"]
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("words", nargs=-1, type=click.UNPROCESSED)
+def bench(words: tuple[str, ...]) -> None:
+    """Measure durable steps per second next to the device's own limit; `interlock bench --help` shows the options."""
+    from interlock.bench.__main__ import main
+
+    sys.exit(main(words))

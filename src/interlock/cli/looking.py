@@ -1,0 +1,238 @@
+"""Commands that look at operations: list, show, watch, history, why."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from interlock import Interlock
+from interlock.cli.app import find, json_option, on_store, say_json, store_option
+from interlock.cli.live import LiveView
+from interlock.cli.telling import told
+from interlock.definition.draw import draw
+from interlock.definition.duration import duration_text
+from interlock.interpreter.facts import Entered
+from interlock.interpreter.possible import possible
+from interlock.interpreter.snapshot import Snapshot
+from interlock.interpreter.status import STATUS
+from interlock.stores.contract import Page, Record
+
+__all__ = ["history", "list_operations", "show", "watch", "why"]
+
+
+def when(at: float) -> str:
+    """Return a time for people, in UTC."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+
+
+def ago(at: float) -> str:
+    """Return how long ago something was."""
+    return duration_text(float(max(0, round(time.time() - at))))
+
+
+@click.command("list")
+@click.option("--machine", help="Only of this machine.")
+@click.option(
+    "--status",
+    "statuses",
+    multiple=True,
+    type=click.Choice(list(STATUS.states)),
+    help="Only with this status; may be given often.",
+)
+@click.option("--state", help="Only in this state.")
+@click.option("--stuck", is_flag=True, help="Only what needs a person.")
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 1000))
+@click.option("--cursor", help="Continue a list.")
+@store_option
+@json_option
+def list_operations(
+    machine: str | None,
+    statuses: tuple[str, ...],
+    state: str | None,
+    stuck: bool,
+    limit: int,
+    cursor: str | None,
+    store: str,
+    as_document: bool,
+) -> None:
+    """List operations, newest first.
+
+    \b
+    Example:  interlock list --stuck
+    """
+    wanted = ("stuck",) if stuck else statuses
+    page = on_store(store, lambda interlock: interlock.list(machine, wanted, state, cursor, limit))  # type: ignore[arg-type]  # click chose from these
+    if as_document:
+        say_json({"operations": page.snapshots, "cursor": page.cursor})
+    else:
+        _table(page)
+
+
+def _table(page: Page) -> None:
+    if not page.snapshots:
+        click.echo("no operations")
+        return
+    table = Table("operation", "machine", "state", "status", "for", "age", box=None, pad_edge=False)
+    for one in page.snapshots:
+        table.add_row(one.id, one.machine, one.state, one.status, ago(one.changed), ago(one.started))
+    Console(highlight=False, width=None if sys.stdout.isatty() else 160).print(table)
+    if page.cursor is not None:
+        click.echo(f"more: --cursor {page.cursor}")
+
+
+@click.command()
+@click.argument("id")
+@store_option
+@json_option
+def show(id: str, store: str, as_document: bool) -> None:
+    """Show one operation: where it is, its data, and what can be asked of it.
+
+    \b
+    Example:  interlock show 01j9
+    """
+
+    async def look(interlock: Interlock) -> str:
+        snapshot = await interlock.show(await find(interlock, id))
+        if as_document:
+            say_json(snapshot)
+            return ""
+        machine = await interlock.definition(snapshot.machine, snapshot.version)
+        records = await interlock.history(snapshot.id)
+        visited = [fact.state for record in records for fact in record.facts if isinstance(fact, Entered)]
+        lines = [
+            f"{snapshot.id}  {snapshot.status} in {snapshot.state}, since {when(snapshot.changed)} UTC",
+            draw(machine, "text", current=snapshot.state, visited=visited),
+            f"started {when(snapshot.started)} UTC{f' by {snapshot.by}' if snapshot.by else ''}",
+            f"data: {json.dumps(snapshot.data)}",
+        ]
+        if snapshot.steps and not snapshot.ended:
+            lines.append(f"to undo if it fails: {', '.join(reversed(snapshot.steps))}")
+        lines += [
+            f"timer {name}: {when(at)} UTC" for name, at in sorted(snapshot.timers.items(), key=lambda timer: timer[1])
+        ]
+        lines.append(f"possible: {', '.join(possible(machine, snapshot)) or 'nothing, it is over'}")
+        return "\n".join(lines)
+
+    text = on_store(store, look)
+    if text:
+        click.echo(text)
+
+
+@click.command()
+@click.argument("id")
+@click.option("--after", default=0, help="Only above this sequence number.")
+@click.option("--limit", default=1000, show_default=True, type=click.IntRange(1, 1000))
+@store_option
+@json_option
+def history(id: str, after: int, limit: int, store: str, as_document: bool) -> None:
+    """Tell everything that happened to an operation, a fact a line.
+
+    \b
+    Example:  interlock history 01j9
+    """
+
+    async def look(interlock: Interlock) -> Sequence[Record]:
+        return await interlock.history(await find(interlock, id), after, limit)
+
+    for record in on_store(store, look):
+        _say(record, as_document)
+
+
+def _say(record: Record, as_document: bool, operation: bool = False) -> None:
+    if as_document:
+        say_json(record)
+        return
+    first = record.seq - len(record.facts) + 1
+    for number, fact in enumerate(record.facts):
+        named = f"{record.operation}  " if operation else ""
+        click.echo(f"{when(record.at)}  {named}{first + number:>5}  {told(fact)}")
+
+
+@click.command()
+@click.argument("id", required=False)
+@store_option
+@json_option
+def watch(id: str | None, store: str, as_document: bool) -> None:
+    """Follow one operation until it ends, or all of them.
+
+    \b
+    Example:  interlock watch 01j9
+    """
+
+    async def follow(interlock: Interlock) -> Snapshot | None:
+        if id is None:
+            async for record in interlock.watch():
+                _say(record, as_document, operation=True)
+                sys.stdout.flush()
+            return None
+        whole = await find(interlock, id)
+        if as_document:
+            async for record in interlock.watch(whole):
+                _say(record, True)
+                sys.stdout.flush()
+            return await interlock.show(whole)
+        return await _follow(interlock, whole)
+
+    try:
+        snapshot = on_store(store, follow)
+    except KeyboardInterrupt:
+        sys.exit(0)
+    sys.exit(0 if snapshot is None or snapshot.status == "succeeded" else 1)
+
+
+async def _follow(interlock: Interlock, id: str) -> Snapshot:
+    snapshot = await interlock.show(id)
+    seen = 0
+    with LiveView(await interlock.definition(snapshot.machine, snapshot.version)) as view:
+        while True:
+            records = await interlock.history(id, after=seen)
+            snapshot = await interlock.show(id)
+            view.update(snapshot, records, await interlock.progress(id))
+            seen = records[-1].seq if records else seen
+            if snapshot.ended and seen >= snapshot.seq:
+                return snapshot
+            await asyncio.sleep(0.1)
+
+
+@click.command()
+@click.argument("id")
+@store_option
+@json_option
+def why(id: str, store: str, as_document: bool) -> None:
+    """Say what an operation waits for, who holds it, what comes next, and what can be asked of it.
+
+    Exit status 1 if it needs a person.
+
+    \b
+    Example:  interlock why 01j9
+    """
+
+    async def look(interlock: Interlock) -> None:
+        answer = await interlock.why(await find(interlock, id))
+        if as_document:
+            say_json(answer)
+        else:
+            click.echo(
+                f"{answer.operation} ({answer.machine} version {answer.version}): {answer.status} in {answer.state}"
+            )
+            click.echo(f"waits for {answer.waits_for}")
+            click.echo(f"since {when(answer.since)} UTC, {ago(answer.since)} ago")
+            if answer.held_by:
+                until = f", lease until {when(answer.held_until)} UTC" if answer.held_until is not None else ""
+                click.echo(f"held by {answer.held_by}{until}")
+            if answer.next_at is not None:
+                click.echo(f"the clock moves it at {when(answer.next_at)} UTC")
+            for detail in answer.details:
+                click.echo(f"- {detail}")
+            click.echo(f"possible: {', '.join(answer.possible) or 'nothing'}")
+        sys.exit(1 if answer.status == "stuck" else 0)
+
+    on_store(store, look)

@@ -1,0 +1,148 @@
+"""Commands about machines: check, draw, explain, convert. A target is ``module:Machine`` or the path of a document."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from interlock import IllegalMachine, Interlock
+from interlock.cli.app import find, json_option, on_store, say_json, store_option
+from interlock.definition.document import load, to_document, write_document
+from interlock.definition.draw import FORMATS
+from interlock.definition.draw import draw as drawn
+from interlock.definition.explain import explain as explained
+from interlock.definition.machine import Definition
+from interlock.interpreter.facts import Entered
+from interlock.interpreter.snapshot import Snapshot
+
+__all__ = ["check", "convert", "draw", "explain", "loaded"]
+
+
+def loaded(target: str) -> Definition:
+    """Return the machine that a target names; modules are looked for in the present directory too."""
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    return load(target)
+
+
+@click.command()
+@click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
+@json_option
+def check(targets: tuple[str, ...], as_document: bool) -> None:
+    """Say everything that is wrong with machines.
+
+    Today that is what building them finds: contradictions, and questions left open. Exit status 1 if anything is.
+
+    \b
+    Example:  interlock check deploy.yaml volumes:VolumeResize
+    """
+    found: list[dict[str, Any]] = []
+    for target in targets:
+        try:
+            machine = loaded(target)
+        except IllegalMachine as illegal:
+            found += [{"target": target, "machine": illegal.machine, **fault._asdict()} for fault in illegal.faults]
+            if not as_document:
+                click.echo(f"{target}: {len(illegal.faults)} found")
+                for fault in illegal.faults:
+                    click.echo(f"  {fault.where}: {fault.what}.\n      {fault.mend} [{fault.code}]")
+        else:
+            if not as_document:
+                ends = ", ".join(machine.finals) or "none"
+                click.echo(
+                    f"{target}: nothing found in {machine.name} version {machine.version}: {len(machine.states)} states, ends {ends}"
+                )
+    if as_document:
+        say_json({"found": found})
+    sys.exit(1 if found else 0)
+
+
+@click.command()
+@click.argument("target", required=False)
+@click.option("--format", "form", type=click.Choice(FORMATS), default="text", show_default=True)
+@click.option("--operation", help="Draw this operation's machine, and where it is.")
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to a file.")
+@store_option
+@json_option
+def draw(
+    target: str | None, form: str, operation: str | None, output: Path | None, store: str, as_document: bool
+) -> None:
+    """Draw a machine, or where an operation is in its machine.
+
+    \b
+    Example:  interlock draw volumes:VolumeResize --format svg -o resize.svg
+    """
+    current: str | None = None
+    visited: list[str] = []
+    if operation is not None:
+        machine, snapshot, visited = on_store(store, lambda interlock: _where(interlock, operation))
+        current = snapshot.state
+    elif target is not None:
+        machine = loaded(target)
+    else:
+        raise click.UsageError("name a TARGET (module:Machine or a document), or an --operation")
+    text = drawn(machine, form, current=current, visited=visited)
+    if as_document:
+        say_json({"machine": machine.name, "version": machine.version, "format": form, "drawing": text})
+    elif output is not None:
+        output.write_text(text)
+        click.echo(f"wrote {output}")
+    else:
+        click.echo(text.rstrip("\n"))
+
+
+async def _where(interlock: Interlock, id: str) -> tuple[Definition, Snapshot, list[str]]:
+    snapshot = await interlock.show(await find(interlock, id))
+    records = await interlock.history(snapshot.id)
+    visited = [fact.state for record in records for fact in record.facts if isinstance(fact, Entered)]
+    return await interlock.definition(snapshot.machine, snapshot.version), snapshot, visited
+
+
+@click.command()
+@click.argument("target")
+@json_option
+def explain(target: str, as_document: bool) -> None:
+    """Say in words what a machine does: who acts, what if it fails, takes too long, or is cancelled.
+
+    \b
+    Example:  interlock explain volumes:VolumeResize
+    """
+    text = explained(loaded(target))
+    if as_document:
+        say_json({"machine": loaded(target).name, "text": text})
+    else:
+        click.echo(text.rstrip("\n"))
+
+
+@click.command()
+@click.argument("source")
+@click.option(
+    "--to", "form", type=click.Choice(["yaml", "json", "python"]), help="Default: by the output's name, else yaml."
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to a file.")
+@json_option
+def convert(source: str, form: str | None, output: Path | None, as_document: bool) -> None:
+    """Convert a machine between a Python class, YAML and JSON, without loss.
+
+    \b
+    Example:  interlock convert volumes:VolumeResize -o resize.yaml
+    """
+    machine = loaded(source)
+    if as_document:
+        return say_json(to_document(machine))
+    by_name = {".json": "json", ".py": "python"}.get(output.suffix if output else "", "yaml")
+    chosen = form or by_name
+    if chosen == "python":
+        from interlock.definition.source import to_python
+
+        text = to_python(machine)
+    else:
+        text = write_document(machine, chosen)
+    if output is None:
+        click.echo(text.rstrip("\n"))
+    else:
+        output.write_text(text)
+        click.echo(f"wrote {output}")

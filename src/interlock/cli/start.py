@@ -1,0 +1,152 @@
+"""``interlock start``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import click
+
+from interlock import IllegalData, Interlock, Refused
+from interlock.cli.app import by_option, json_option, on_store, say_json, store_option
+from interlock.cli.machines import loaded
+from interlock.definition.duration import seconds
+from interlock.definition.machine import Definition
+from interlock.errors import did_you_mean
+from interlock.interpreter.snapshot import Snapshot
+
+__all__ = ["start", "typed_value"]
+
+
+def _by_state(words: tuple[str, ...], option: str) -> dict[str, str]:
+    found = {}
+    for word in words:
+        state, equals, value = word.partition("=")
+        if not equals or not state or not value:
+            raise click.UsageError(f"{option} {word}: write it as STATE=VALUE")
+        found[state] = value
+    return found
+
+
+def typed_value(machine: Definition, name: str, text: str) -> Any:
+    """Return a word of the command line as the type of its field: text for a string, JSON for anything else.
+
+    Raises:
+        IllegalData: the machine's data has no such field.
+    """
+    if machine.fields is None:
+        return _json_or_text(text)
+    if name not in machine.fields:
+        known = ", ".join(machine.fields) or "none"
+        raise IllegalData(
+            f"unknown field `{name}`{did_you_mean(name, machine.fields)}; {machine.name}'s fields are {known}",
+            field=name,
+        )
+    types = machine.fields[name].types
+    if "null" in types and text == "null":
+        return None
+    if "string" in types and not set(types) - {"string", "null"}:
+        return text
+    return _json_or_text(text)
+
+
+def _json_or_text(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+@click.command()
+@click.argument("target")
+@click.argument("fields", nargs=-1, metavar="[FIELD=VALUE]...")
+@click.option("--data", metavar="JSON", help="The data as one JSON object; fields given as words come on top.")
+@click.option("--key", help="Idempotency key: a second start with it returns the same operation.")
+@click.option("--state", help="The initial state, where there are several.")
+@click.option(
+    "--deadline", metavar="DURATION", help="Roll back if it has not passed the point of no return by then: 2h."
+)
+@click.option("--timeout", "timeouts", multiple=True, metavar="STATE=DURATION", help="Bound of one attempt in a state.")
+@click.option("--within", multiple=True, metavar="STATE=DURATION", help="Bound of the whole stay in a state.")
+@click.option("--retries", multiple=True, metavar="STATE=ATTEMPTS", help="Attempts in a state.")
+@click.option("--breakpoint", "breakpoints", multiple=True, metavar="STATE", help="Pause before this state.")
+@click.option("--wait", is_flag=True, help="Wait until it has ended or is stuck; exit status 1 unless it succeeded.")
+@by_option
+@store_option
+@json_option
+def start(
+    target: str,
+    fields: tuple[str, ...],
+    data: str | None,
+    key: str | None,
+    state: str | None,
+    deadline: str | None,
+    timeouts: tuple[str, ...],
+    within: tuple[str, ...],
+    retries: tuple[str, ...],
+    breakpoints: tuple[str, ...],
+    wait: bool,
+    by: str,
+    store: str,
+    as_document: bool,
+) -> None:
+    """Start an operation. A worker performs it; this command only records it.
+
+    TARGET is module:Machine, a document, or the name of a machine that the store knows.
+
+    \b
+    Example:  interlock start volumes:VolumeResize volume=vol-1 size_gib=20 --wait
+    """
+    bounds: dict[str, Any] = {
+        "deadline": None if deadline is None else _duration(deadline, "--deadline"),
+        "timeouts": {name: _duration(text, "--timeout") for name, text in _by_state(timeouts, "--timeout").items()},
+        "within": {name: _duration(text, "--within") for name, text in _by_state(within, "--within").items()},
+        "retries": {name: _count(text) for name, text in _by_state(retries, "--retries").items()},
+    }
+
+    async def begin(interlock: Interlock) -> Snapshot:
+        known = {name for name, _ in await interlock.machines()}
+        machine = await interlock.definition(target) if target in known else loaded(target)
+        values = _data(machine, data, fields)
+        operation = await interlock.start(
+            machine, values, key=key, state=state, breakpoints=breakpoints, by=by, **bounds
+        )
+        return await operation.finished() if wait else await operation.show()
+
+    snapshot = on_store(store, begin)
+    if as_document:
+        say_json(snapshot)
+    else:
+        click.echo(snapshot.id)
+        if wait:
+            click.echo(f"{snapshot.status} in {snapshot.state}", err=True)
+    sys.exit(1 if wait and snapshot.status != "succeeded" else 0)
+
+
+def _data(machine: Definition, data: str | None, fields: tuple[str, ...]) -> dict[str, Any]:
+    try:
+        values = json.loads(data) if data is not None else {}
+    except ValueError as error:
+        raise Refused(f"--data is no JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise Refused('--data must be a JSON object: {"field": value}')
+    for word in fields:
+        name, equals, text = word.partition("=")
+        if not equals:
+            raise click.UsageError(f"`{word}`: write fields as FIELD=VALUE")
+        values[name] = typed_value(machine, name, text)
+    return values
+
+
+def _duration(text: str, option: str) -> float:
+    try:
+        return seconds(text)
+    except ValueError as error:
+        raise click.UsageError(f"{option}: {error}") from None
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise click.UsageError(f"--retries: `{text}` is no number of attempts, from 1")
+    return int(text)
