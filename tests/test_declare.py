@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
 
-from interlock import Final, IllegalMachine, Machine, Retry, Rollback, State, When
+from interlock import Children, Claim, Final, Group, IllegalMachine, Machine, Retry, Rollback, State, When
 from interlock.definition.declare import Branch, exit_of
 
 
@@ -30,6 +31,48 @@ def test_a_state_has_no_name_inside_its_class() -> None:
         State(initial=True, undo="nothing", then=early)
 
 
+NESTED: Any = When("d", "a")
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "says"),
+    [
+        (State, {"then": 5}, "5 is no target"),
+        (State, {"then": [["a"]]}, "a list of targets holds no other list"),
+        (State, {"then": When("c", NESTED)}, "a When leads to one state"),
+        (State, {"on": 5}, "State(on=5): expected targets by event"),
+        (State, {"on": {1: "a"}}, "expected targets by event"),
+        (State, {"to": "queued"}, "State(to='queued'): expected a list of states"),
+        (State, {"after": ["72h"]}, "expected targets by duration"),
+        (State, {"after": {"60s": "a", "1m": "b"}}, "one of the durations stands twice"),
+        (State, {"after": {"soon": "a"}}, "`soon` is no duration"),
+        (State, {"initial": "yes"}, "State(initial='yes'): expected True or False"),
+        (State, {"retry": 3}, "State(retry=3): expected a Retry, such as Retry(3)"),
+        (State, {"undo": 1}, 'State(undo=1): expected True or "nothing"'),
+        (State, {"undo": "none"}, "State(undo='none')"),
+        (State, {"queue": 5}, "State(queue=5): expected text"),
+        (State, {"children": "plan"}, "State(children='plan')"),
+        (State, {"timeout": "soon"}, "`soon` is no duration"),
+        (Final, {"outcome": None}, "Final(outcome=None): expected text"),
+        (Claim, {"name": "x", "limit": "2"}, "Claim(limit='2'): expected a whole number"),
+        (Children, {"machine": "m", "limit": True}, "Children(limit=True)"),
+        (Retry, {"attempts": "3"}, "Retry(attempts='3')"),
+        (Retry, {"errors": {"OSError": 3}}, "expected the name of a class, and a Retry"),
+        (Group, {"on": ["x"]}, "Group(on=['x'])"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused_where_it_is_written(make: Any, options: dict[str, Any], says: str) -> None:
+    with pytest.raises((TypeError, ValueError)) as refusal:
+        make(**options)
+    assert says in str(refusal.value)
+
+
+def test_a_state_can_be_copied_under_a_new_name() -> None:
+    state = State(undo="nothing", then="b", on={"x": "c"}, after={"1m": "c"}, to=["c"], timeout="3s", name="a")
+    copy = dataclasses.replace(state, name="z")
+    assert copy.name == "z" and dataclasses.replace(copy, name="a") == state
+
+
 def test_done_is_said_once() -> None:
     with pytest.raises(TypeError, match="the same thing twice"):
         State(then="a", on={"done": "b"})
@@ -40,7 +83,7 @@ def test_done_is_said_once() -> None:
     [{"attempts": 0}, {"attempts": -1}, {"attempts": True}, {"factor": 0.5}, {"jitter": 2}, {"delay": "soon"}],
 )
 def test_bad_retries(options: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"Retry\(|is no duration"):
+    with pytest.raises((ValueError, TypeError), match=r"Retry\(|is no duration"):
         Retry(**options)
 
 

@@ -65,6 +65,8 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
                 )
             )
         state |= draw(st.fixed_dictionaries({}, optional={"within": DURATIONS, "status": TEXTS, "description": TEXTS, "on_stop": st.just("handover"), "cancel": st.just("finish")}))  # fmt: skip
+        if "status" in state:
+            state["status"] += name
         states[name] = {key: value for key, value in state.items() if value not in ("", {})}
     states |= {"end": {"final": "succeeded"}, "failed": {"final": "failed"}, "cancelled": {"final": "cancelled"}}
     document: dict[str, Any] = {"machine": "sample", "version": draw(st.integers(1, 9)), "states": states}

@@ -49,6 +49,11 @@ __all__ = [
 ]
 
 
+NEAR = 1_000
+"""Among more known words than this the nearest is not looked for: it would take longer than the answer is worth."""
+SHOWN = 50
+
+
 def did_you_mean(wanted: str, known: Iterable[str]) -> str:
     """Return ``" (did you mean `x`?)"`` for the nearest known word, or an empty string.
 
@@ -59,7 +64,8 @@ def did_you_mean(wanted: str, known: Iterable[str]) -> str:
     """
     import difflib
 
-    near = difflib.get_close_matches(wanted, list(known), n=1)
+    words = list(known)
+    near = difflib.get_close_matches(wanted, words, n=1) if len(words) <= NEAR else []
     return f" (did you mean `{near[0]}`?)" if near else ""
 
 
@@ -98,7 +104,9 @@ class IllegalMachine(Refused):
     code = "illegal-machine"
 
     def __init__(self, machine: str, faults: Sequence[Fault]) -> None:
-        lines = "\n".join(f"  - {fault}" for fault in faults)
+        lines = "\n".join(f"  - {fault}" for fault in faults[:SHOWN])
+        if len(faults) > SHOWN:
+            lines += f"\n  - and {len(faults) - SHOWN:,} more"
         super().__init__(
             f"machine `{machine}` cannot be built:\n{lines}",
             machine=machine,

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import MISSING, dataclass, fields, is_dataclass
+from enum import Enum
 from typing import Any
 
 from interlock.errors import IllegalData, did_you_mean
 
-__all__ = ["Field", "Fields", "fields_of", "fit"]
+__all__ = ["Field", "Fields", "fields_of", "fit", "is_json"]
 
 JSON_TYPES = ("string", "integer", "number", "boolean", "array", "object", "null")
 _BY_PYTHON = {str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null", dict: "object"}
@@ -19,11 +22,18 @@ _REQUIRED = object()
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field of the data: the JSON types it may have (empty: any), and its default where it has one."""
+    """One field of the data: the JSON types it may have (empty: any), and its default where it has one.
+
+    The default None of a field that may not be null stands for leaving the field out.
+    """
 
     types: tuple[str, ...] = ()
     required: bool = True
     default: Any = None
+
+    def accepts(self, value: Any) -> bool:
+        """Whether a plain value is of one of the field's types."""
+        return not self.types or _is_one_of(value, self.types)
 
 
 Fields = Mapping[str, Field]
@@ -54,9 +64,49 @@ def fields_of(data_type: Any) -> Fields | None:
     if defaults is None:
         raise TypeError(f"{origin.__name__} is no data type: use a dataclass, a TypedDict, a dict or Any")
     return {
-        name: Field(_json_types(hints[name]), default is _REQUIRED, None if default is _REQUIRED else default)
+        name: Field(_json_types(hints[name]))
+        if default is _REQUIRED
+        else Field(_json_types(hints[name]), False, _plain(name, default))
         for name, default in defaults.items()
     }
+
+
+def _plain(name: str, value: Any) -> Any:
+    """Return a default as JSON has it; raises TypeError for what JSON has not."""
+    if isinstance(value, Enum):
+        value = value.value
+    if is_dataclass(value) and not isinstance(value, type):
+        return {item.name: _plain(name, getattr(value, item.name)) for item in fields(value)}
+    if hasattr(value, "__struct_fields__"):
+        return {item: _plain(name, getattr(value, item)) for item in value.__struct_fields__}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(name, item) for item in value]
+    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+        return {key: _plain(name, item) for key, item in value.items()}
+    if not is_json(value):
+        raise TypeError(
+            f"the default of `{name}`, {value!r}, is nothing that JSON holds; give it when an operation starts"
+        )
+    return value
+
+
+def is_json(value: Any) -> bool:
+    """Whether a value is made of text, finite numbers, true and false, null, lists and objects alone."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, list):
+        return all(is_json(item) for item in value)
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and is_json(item) for key, item in value.items())
+    return value is None or isinstance(value, str | int)
+
+
+def _made(name: str, make: Callable[[], Any]) -> Any:
+    """Return what a factory makes; a machine is frozen data, so it has to make the same every time."""
+    value = make()
+    if make() != value:
+        raise TypeError(f"the default of `{name}` is another one each time; give it when an operation starts")
+    return value
 
 
 def _defaults(origin: Any) -> dict[str, Any] | None:
@@ -67,7 +117,8 @@ def _defaults(origin: Any) -> dict[str, Any] | None:
                 continue
             value = item.default
             if value is MISSING:
-                value = _REQUIRED if item.default_factory is MISSING else item.default_factory()
+                factory = item.default_factory
+                value = _REQUIRED if factory is MISSING else _made(item.name, factory)
             found[item.name] = value
         return found
     if hasattr(origin, "__required_keys__"):
@@ -75,10 +126,18 @@ def _defaults(origin: Any) -> dict[str, Any] | None:
     if hasattr(origin, "__struct_fields__"):
         names, tail = origin.__struct_fields__, origin.__struct_defaults__
         values = [_REQUIRED] * (len(names) - len(tail)) + [
-            None if "Factory" in repr(value) else value for value in tail
+            _struct_default(*pair) for pair in zip(names[len(names) - len(tail) :], tail, strict=True)
         ]
         return dict(zip(names, values, strict=True))
     return None
+
+
+def _struct_default(name: str, value: Any) -> Any:
+    """Return a default of a msgspec struct, which is recognised by its parts: msgspec itself is not imported here."""
+    if type(value).__name__ == "NoDefaultType":
+        return _REQUIRED
+    factory = getattr(value, "factory", None) if type(value).__name__ == "Factory" else None
+    return value if factory is None else _made(name, factory)
 
 
 def _extras(origin: Any) -> dict[str, Any]:
@@ -154,8 +213,8 @@ def fit(fields: Fields | None, data: Mapping[str, Any], where: str, *, partial: 
                 f"{where}: field `{name}` is missing; it needs {', '.join(n for n in fields if fields[n].required)}",
                 field=name,
             )
-        else:
-            whole[name] = item.default
+        elif item.default is not None or item.accepts(None):
+            whole[name] = deepcopy(item.default) if isinstance(item.default, list | dict) else item.default
     return whole
 
 

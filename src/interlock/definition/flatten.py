@@ -83,15 +83,15 @@ def surroundings(groups: Mapping[str, Group]) -> Mapping[str, tuple[str, ...]]:
             direct.setdefault(member, []).append(name)
     order: dict[str, int] = {}
     ready = [name for name, count in inner.items() if not count]
-    while ready:
-        name = ready.pop()
+    for name in ready:  # grows while it is read
         order[name] = len(order)
         for around in direct.get(name, ()):
             inner[around] -= 1
             if not inner[around]:
                 ready.append(around)
     return {
-        member: tuple(sorted(_closure(direct, member), key=lambda name: order.get(name, len(order)))) for member in direct
+        member: tuple(sorted(_closure(direct, member), key=lambda name: order.get(name, len(order))))
+        for member in direct
     }
 
 

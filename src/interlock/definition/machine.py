@@ -53,10 +53,17 @@ class Definition:
     def __post_init__(self) -> None:
         shaped(self)
         views = {version: _frozen_view(names) for version, names in self.views.items()}
-        for name, value in (("states", self.states), ("groups", self.groups), ("views", views), ("fields", self.fields)):
+        for name, value in (
+            ("states", self.states),
+            ("groups", self.groups),
+            ("views", views),
+            ("fields", self.fields),
+        ):
             object.__setattr__(self, name, None if value is None else MappingProxyType(dict(value)))
         object.__setattr__(self, "claims", tuple(self.claims))
-        object.__setattr__(self, "description", "\n".join(line.strip() for line in self.description.strip().splitlines()))
+        object.__setattr__(
+            self, "description", "\n".join(line.strip() for line in self.description.strip().splitlines())
+        )
         seal(self)
 
     def __hash__(self) -> int:
@@ -96,14 +103,14 @@ class Definition:
         }
 
     def _implied(self, row: Row) -> frozenset[str]:
-        if row.kind == "final" or row.past_pivot or not self.drives:
+        """Return the final states that no exit names: where a cancel, and what failed or is late for good, rolls back to."""
+        if row.kind == "final" or row.past_pivot:
             return frozenset()
         implied = set()
-        if row.cancel != "refuse":
+        if self.drives and row.cancel != "refuse":
             implied.add("cancelled")
-        if row.kind != "waiting" and "failed" not in row.exits:
-            implied.add("failed")
-        if row.within is not None and not {"timeout", "failed"} & set(row.exits):
+        late = row.within is not None and "timeout" not in row.exits
+        if (row.kind != "waiting" or late) and "failed" not in row.exits:
             implied.add("failed")
         groups = [self.groups[name] for name in row.groups]
         if any(group.timeout is not None and "timeout" not in group.on for group in groups):
@@ -143,7 +150,9 @@ class Definition:
 
 
 def _frozen_view(names: Mapping[str, Any]) -> Mapping[str, Any]:
-    return MappingProxyType({public: members if members is ... else tuple(members) for public, members in names.items()})
+    return MappingProxyType(
+        {public: members if members is ... else tuple(members) for public, members in names.items()}
+    )
 
 
 D = TypeVar("D")
