@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from interlock import IllegalMachine, Interlock
+from interlock import IllegalMachine, Interlock, Machine
 from interlock.cli.app import find, json_option, on_store, say_json, store_option
 from interlock.definition.document import load, to_document, write_document
 from interlock.definition.draw import FORMATS
@@ -18,7 +18,20 @@ from interlock.definition.machine import Definition
 from interlock.interpreter.facts import Entered
 from interlock.interpreter.snapshot import Snapshot
 
-__all__ = ["check", "convert", "draw", "explain", "loaded"]
+__all__ = ["check", "convert", "draw", "explain", "loaded", "written"]
+
+
+def written(target: str) -> type[Machine[Any]] | Definition:
+    """Return the class that ``module:Machine`` names, with its data's type; a document's definition otherwise."""
+    definition = loaded(target)
+    module, colon, name = target.partition(":")
+    if colon and module in sys.modules:
+        found: Any = sys.modules[module]
+        for part in name.split("."):
+            found = getattr(found, part, None)
+        if isinstance(found, type) and issubclass(found, Machine):
+            return found
+    return definition
 
 
 def loaded(target: str) -> Definition:

@@ -10,9 +10,9 @@ import click
 
 from interlock import IllegalData, Interlock, Refused
 from interlock.cli.app import by_option, json_option, on_store, say_json, store_option
-from interlock.cli.machines import loaded
+from interlock.cli.machines import written
 from interlock.definition.duration import seconds
-from interlock.definition.machine import Definition
+from interlock.definition.machine import Definition, definition_of
 from interlock.errors import did_you_mean
 from interlock.interpreter.snapshot import Snapshot
 
@@ -107,8 +107,8 @@ def start(
 
     async def begin(interlock: Interlock) -> Snapshot:
         known = {name for name, _ in await interlock.machines()}
-        machine = await interlock.definition(target) if target in known else loaded(target)
-        values = _data(machine, data, fields)
+        machine = await interlock.definition(target) if target in known else written(target)
+        values = _data(definition_of(machine), data, fields)
         operation = await interlock.start(
             machine, values, key=key, state=state, breakpoints=breakpoints, by=by, **bounds
         )

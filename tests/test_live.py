@@ -1,0 +1,47 @@
+"""The live view, on a terminal and elsewhere."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from interlock.cli.live import LiveView
+from interlock.interpreter import inputs as i
+from interlock.interpreter.decide import decide
+from interlock.interpreter.snapshot import Running
+from interlock.stores.contract import Progress, Record
+from tests.machines import Migration
+
+MACHINE = Migration.definition
+OFFER = i.Offer("w1", frozenset({"", "host:a", "host:b"}))
+
+
+def play(console: Console, prefix: str = "") -> None:
+    decision = decide(
+        MACHINE, None, i.Start("op", {"instance": "i", "source": "a", "destination": "b"}, offer=OFFER), 0.0
+    )
+    with LiveView(MACHINE, console, prefix) as view:
+        view.update(decision.snapshot, [Record(1, "op", decision.snapshot.seq, 0.0, decision.facts)])
+        while isinstance(decision.snapshot.phase, Running):
+            token = decision.snapshot.phase.token
+            decision = decide(MACHINE, decision.snapshot, i.Done(token, offer=OFFER), 1.0)
+            progress = Progress("op", token, 1.0, 32 << 20, 64 << 20, "bytes", "copying")
+            view.update(decision.snapshot, [Record(2, "op", decision.snapshot.seq, 1.0, decision.facts)], progress)
+
+
+def test_elsewhere_it_prints_the_facts_a_line_each() -> None:
+    out = io.StringIO()
+    play(Console(file=out, highlight=False, width=200), "SIMULATED")
+    lines = out.getvalue().splitlines()
+    assert all(line.startswith("SIMULATED") for line in lines)
+    assert "ends in completed (succeeded)" in lines[-1]
+    assert sum("attempt 1 is issued" in line for line in lines) == 5
+
+
+def test_on_a_terminal_it_draws_the_path_and_a_bar() -> None:
+    out = io.StringIO()
+    play(Console(file=out, force_terminal=True, highlight=False, width=120, color_system=None))
+    text = out.getvalue()
+    assert "checking ─ [preparing]" in text
+    assert " 50% of 64 MiB  copying" in text
