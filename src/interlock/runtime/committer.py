@@ -80,7 +80,12 @@ class Committer:
         opened: asyncio.Future[None] = self.loop.create_future()
         self._thread = threading.Thread(target=self._serve, args=(opened,), name="interlock-committer", daemon=True)
         self._thread.start()
-        await opened
+        try:
+            await opened
+        except BaseException:
+            self._inbox.put(None)
+            self._thread.join()
+            raise
 
     async def close(self) -> None:
         """Carry out what was asked for, then close the store. Safe to call twice."""
