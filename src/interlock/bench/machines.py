@@ -45,7 +45,7 @@ class Round(Machine[dict[str, Any]], version=1):
 
 def some_data() -> dict[str, Any]:
     """Return data of 240 bytes as JSON."""
-    return {"instance": "i" * 36, "source": "compute-1", "destination": "compute-2", "notes": "n" * 112, "step": 0}
+    return {"instance": "i" * 36, "source": "compute-1", "destination": "compute-2", "notes": "n" * 122, "step": 0}
 
 
 five = Actions(Five)

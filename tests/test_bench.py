@@ -1,0 +1,69 @@
+"""The benchmark runs and counts; what it measures is not asserted here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from interlock.bench.engine import Flat, InFlight, Orphans, in_flight
+from interlock.bench.machines import some_data
+from interlock.bench.raw import RawLimit, raw_limit
+from interlock.bench.report import Measured, as_text
+
+
+def test_the_data_is_240_bytes() -> None:
+    assert len(json.dumps(some_data(), separators=(",", ":"))) == 240
+
+
+def test_an_operation_of_n_steps_costs_n_plus_one_commits(tmp_path: Path) -> None:
+    assert in_flight(tmp_path, 4, 20).commits_per_operation == 6.0
+
+
+def test_the_raw_limit_counts_what_it_commits(tmp_path: Path) -> None:
+    limit = raw_limit(tmp_path, 10, 0.05)
+    assert limit.transactions >= 1 and limit.per_second > 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_table_says_what_was_missed() -> None:
+    runs = [InFlight(50, 100, 4000.0, 0.01, 0.02, 90e-6, 6.0, 200, None, 650.0)]
+    measured = Measured(
+        "steady", [RawLimit(50, 30_000.0, 100)], runs, Flat({10: 1e-5, 1000: 2e-5}), Orphans(10_000, 0.4, 5.0)
+    )
+    text = as_text(measured)
+    assert "MISSED  50 in flight: under 80 us of CPU a step" in text
+    assert "met     50 in flight: at most 700 bytes a step" in text
+    assert "MISSED  50 in flight: at least half of the raw grouped limit" in text
+    assert "met     orphans: all finished within 6 s" in text
+    assert "MISSED  one long operation" in text
+
+
+@pytest.mark.slow
+def test_the_whole_benchmark_in_small(tmp_path: Path) -> None:
+    words = [
+        "--directory",
+        str(tmp_path),
+        "--scale",
+        "0.02",
+        "--orphans",
+        "200",
+        "--turns",
+        "2000",
+        "--flush",
+        "1ms",
+        "--json",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "interlock.bench", *words], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    assert [run["concurrent"] for run in figures["in_flight"]] == [1, 50, 500]
+    assert all(run["commits_per_operation"] == 6.0 for run in figures["in_flight"])
+    assert 5.0 < figures["in_flight"][0]["flushes_per_operation"] < 8.0
+    assert 0 < figures["orphans"]["first"] <= figures["orphans"]["all"]
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,43 @@
+"""The demo as a newcomer runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+DEMO = [sys.executable, "-m", "interlock.cli", "demo"]
+
+
+def run(*words: str, path: str | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PATH": path} if path is not None else dict(os.environ)
+    return subprocess.run([*DEMO, *words], capture_output=True, text=True, check=False, env=environment, timeout=150)
+
+
+@pytest.mark.slow
+@pytest.mark.qemu
+def test_real_guests_are_moved_and_every_proof_holds() -> None:
+    done = run("--copy-seconds", "3", "--json", "--require-qemu")
+    assert done.returncode == 0, done.stdout + done.stderr
+    document = json.loads(done.stdout)
+    assert document["held"] is True and document["simulated"] is False
+    assert len(document["proofs"]) == 17 and all(proof["held"] for proof in document["proofs"])
+
+
+@pytest.mark.slow
+def test_without_qemu_the_same_is_shown_and_every_line_says_that_it_is_simulated(tmp_path: Path) -> None:
+    done = run("--copy-seconds", "2", path=str(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    assert "QEMU is missing" in lines[0] and "apt-get install" in lines[0]
+    assert all(line.startswith("SIMULATED") for line in lines)
+    assert "All 17 proofs held" in lines[-1]
+
+
+def test_where_qemu_is_required_and_missing_it_cannot_run(tmp_path: Path) -> None:
+    done = run("--require-qemu", path=str(tmp_path))
+    assert done.returncode == 2 and "qemu-system-x86_64" in done.stderr and done.stdout == ""
