@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,7 +35,7 @@ async def hypervisor(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIte
         await made.stop_all()
 
 
-async def until(move: Handle[object], true: Callable[[Snapshot], bool]) -> Snapshot:
+async def until(move: Handle[Any], true: Callable[[Snapshot], bool]) -> Snapshot:
     async for _ in move.watch():
         snapshot = await move.show()
         if true(snapshot):
@@ -42,14 +43,14 @@ async def until(move: Handle[object], true: Callable[[Snapshot], bool]) -> Snaps
     return await move.show()
 
 
-async def copying(move: Handle[object], hypervisor: Hypervisor) -> None:
+async def copying(move: Handle[Any], hypervisor: Hypervisor) -> None:
     """Return when the copy is under way."""
     await until(move, lambda snapshot: snapshot.state == "copying")
     while (progress := await move.progress()) is None or progress.done == 0:
         await asyncio.sleep(0.01)
 
 
-async def undone(move: Handle[object]) -> list[str]:
+async def undone(move: Handle[Any]) -> list[str]:
     return [fact.state for record in await move.history() for fact in record.facts if isinstance(fact, Undone)]
 
 
