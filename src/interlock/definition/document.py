@@ -15,28 +15,24 @@ A target is a state's name, ``{rollback: final}``, ``{when: condition, to: targe
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections import Counter
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from interlock.definition.data import JSON_TYPES, Field
-from interlock.definition.declare import Branch, Children, Claim, Exit, Final, Group, Retry, State
+from interlock.definition.data import Field
+from interlock.definition.declare import Children, Claim, Exit, Final, Group, Retry, State
 from interlock.definition.duration import duration_text, seconds
 from interlock.definition.machine import Definition, Machine, definition_of
-from interlock.errors import IllegalDocument, LimitExceeded, Refused, did_you_mean
+from interlock.definition.reading import DEPTH, from_document
+from interlock.errors import IllegalDocument, LimitExceeded, Refused
 
 __all__ = ["from_document", "load", "read_document", "to_document", "write_document"]
 
 SIZE_BYTES = 1 << 20
-DEPTH = 20
 
 _DURATIONS = ("timeout", "within", "heartbeat")
 _PLAIN = ("queue", "undo", "cancel", "on_stop", "status", "description")
-_STATE_KEYS = (
-    "initial", "then", "on", "after", "to", "pivot", "retry", "undo_retry", "children", *_DURATIONS, *_PLAIN,
-)  # fmt: skip
-_RETRY_KEYS = ("attempts", "delay", "factor", "max_delay", "jitter", "errors")
-_TOP = ("machine", "version", "description", "data", "claims", "states", "groups", "views")
 
 
 # Writing
@@ -65,7 +61,7 @@ def to_document(target: Definition | type[Machine[Any]]) -> dict[str, Any]:
 
 def _field_document(field: Field) -> Any:
     types: Any = field.types[0] if len(field.types) == 1 else list(field.types) if field.types else "any"
-    return types if field.required else {"type": types, "default": field.default}
+    return types if field.required else {"type": types, "default": deepcopy(field.default)}
 
 
 def _without_defaults(thing: Any, like: Any) -> dict[str, Any]:
@@ -167,19 +163,14 @@ def load(target: str) -> Definition:
         Refused: nothing was found.
     """
     module, colon, name = target.partition(":")
-    if colon and not Path(target).exists():
-        return _import(module, name)
-    path = Path(target)
     try:
-        if path.stat().st_size > SIZE_BYTES:
-            raise LimitExceeded(f"`{target}` has {path.stat().st_size:,} bytes; a document has at most {SIZE_BYTES:,}")
-        text = path.read_text("utf-8")
-    except UnicodeDecodeError as error:
-        raise IllegalDocument(f"`{target}` is no text in UTF-8: {error}") from None
-    except OSError as error:
-        raise Refused(
-            f"cannot read `{target}`: {error.strerror or error}; name a document's path, or module:Machine"
-        ) from None
+        with Path(target).open("rb") as file:
+            text = file.read(SIZE_BYTES + 1)
+    except (OSError, ValueError) as error:
+        if colon:
+            return _import(module, name)
+        why = getattr(error, "strerror", None) or error
+        raise Refused(f"cannot read `{target}`: {why}; name a document's path, or module:Machine") from None
     return read_document(text, target)
 
 
@@ -211,7 +202,7 @@ def read_document(text: str | bytes, where: str = "document") -> Definition:
         IllegalMachine: it is one, and the machine contradicts itself.
     """
     if len(text) > SIZE_BYTES:
-        raise LimitExceeded(f"{where} has {len(text):,} bytes; a document has at most {SIZE_BYTES:,}")
+        raise LimitExceeded(f"{where} is larger than {SIZE_BYTES:,} bytes, the limit of a document", limit=SIZE_BYTES)
     if isinstance(text, bytes):
         try:
             text = text.decode("utf-8")
@@ -223,14 +214,17 @@ def read_document(text: str | bytes, where: str = "document") -> Definition:
 
 def _read_json(text: str, where: str) -> Any:
     def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
-        keys = [key for key, _ in found]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise IllegalDocument(f"{where}: the key `{key}` stands twice")
-        return dict(found)
+        whole = dict(found)
+        if len(whole) < len(found):
+            key = next(key for key, count in Counter(key for key, _ in found).items() if count > 1)
+            raise IllegalDocument(f"{where}: the key `{key}` stands twice")
+        return whole
+
+    def constant(word: str) -> Any:
+        raise IllegalDocument(f"{where}: {word} is no JSON")
 
     try:
-        return json.loads(text, object_pairs_hook=pairs)
+        return json.loads(text, object_pairs_hook=pairs, parse_constant=constant)
     except ValueError as error:
         raise IllegalDocument(f"{where} is no JSON: {error}") from None
     except RecursionError:
@@ -251,218 +245,3 @@ def _read_yaml(text: str, where: str) -> Any:
     from interlock.definition.plain_yaml import read_yaml
 
     return read_yaml(_yaml(), text, where)
-
-
-def from_document(document: Any, where: str = "document") -> Definition:
-    """Return the machine that a document's data describes; see `read_document`."""
-    top = _mapping(document, where, _TOP, needs=("machine", "states"))
-    states = {name: _state(name, state, f"states.{name}") for name, state in _mapping(top["states"], "states").items()}
-    groups = {
-        name: _group(name, group, f"groups.{name}") for name, group in _mapping(top.get("groups", {}), "groups").items()
-    }
-    claims = []
-    for number, claim in enumerate(_list(top.get("claims", []), "claims")):
-        at = f"claims[{number}]"
-        claims.append(_build(Claim, _mapping(claim, at, ("name", "limit", "on_conflict"), needs=("name",)), at))
-    fields = None
-    if "data" in top:
-        fields = {name: _field(field, f"data.{name}") for name, field in _mapping(top["data"], "data").items()}
-    return Definition(
-        _text(top["machine"], "machine"),
-        _whole(top.get("version", 1), "version"),
-        states,
-        groups,
-        tuple(claims),
-        {
-            version: _view(names, f"views.{version}")
-            for version, names in _mapping(top.get("views", {}), "views").items()
-        },
-        fields,
-        _text(top.get("description", ""), "description"),
-    )
-
-
-def _wrong(where: str, expected: str, found: Any) -> IllegalDocument:
-    shown = repr(found)
-    return IllegalDocument(
-        f"{where}: expected {expected}, found {shown if len(shown) <= 60 else shown[:57] + '...'}", path=where
-    )
-
-
-def _mapping(value: Any, where: str, keys: tuple[str, ...] = (), needs: tuple[str, ...] = ()) -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        raise _wrong(where, "a mapping", value)
-    for key in value:
-        if not isinstance(key, str):
-            raise _wrong(where, "names as keys", key)
-        if keys and key not in keys:
-            path = key if where == "document" else f"{where}.{key}"
-            raise IllegalDocument(
-                f"{path}: no such key{did_you_mean(key, keys)}; there are {', '.join(keys)}", path=path
-            )
-    for key in needs:
-        if key not in value:
-            raise IllegalDocument(f"{where}: the key `{key}` is missing", path=where)
-    return dict(value)
-
-
-def _list(value: Any, where: str) -> list[Any]:
-    if not isinstance(value, list | tuple):
-        raise _wrong(where, "a list", value)
-    return list(value)
-
-
-def _text(value: Any, where: str) -> str:
-    if not isinstance(value, str):
-        raise _wrong(where, "text", value)
-    return value
-
-
-def _whole(value: Any, where: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise _wrong(where, "a whole number", value)
-    return value
-
-
-def _number(value: Any, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _wrong(where, "a number", value)
-    return value
-
-
-def _truth(value: Any, where: str) -> bool:
-    if not isinstance(value, bool):
-        raise _wrong(where, "true or false", value)
-    return value
-
-
-def _duration(value: Any, where: str) -> float:
-    try:
-        return seconds(value)
-    except ValueError as error:
-        raise IllegalDocument(f"{where}: {error}", path=where) from None
-
-
-def _build(make: Callable[..., Any], values: Mapping[str, Any], where: str) -> Any:
-    try:
-        return make(**values)
-    except (TypeError, ValueError) as error:
-        raise IllegalDocument(f"{where}: {error}", path=where) from None
-
-
-def _exit(value: Any, where: str) -> Exit:
-    if isinstance(value, list):
-        return tuple(branch for number, part in enumerate(value) for branch in _exit(part, f"{where}[{number}]"))
-    if isinstance(value, str):
-        return (Branch(value),)
-    if isinstance(value, Mapping) and "when" in value:
-        parts = _mapping(value, where, ("when", "to"), needs=("when", "to"))
-        inner = _exit(parts["to"], f"{where}.to")
-        if len(inner) != 1 or inner[0].condition is not None:
-            raise _wrong(f"{where}.to", "one state or {rollback: final}", parts["to"])
-        return (Branch(inner[0].to, inner[0].rollback, _text(parts["when"], f"{where}.when")),)
-    if isinstance(value, Mapping):
-        parts = _mapping(value, where, ("rollback",), needs=("rollback",))
-        return (Branch(_text(parts["rollback"], f"{where}.rollback"), rollback=True),)
-    raise _wrong(where, "a state's name, {rollback: final}, {when: condition, to: target}, or a list of these", value)
-
-
-def _exits(value: Any, where: str) -> dict[str, Exit]:
-    return {event: _exit(target, f"{where}.{event}") for event, target in _mapping(value, where).items()}
-
-
-def _retry(value: Any, where: str) -> Retry:
-    if value == "forever":
-        return Retry.forever()
-    parts = _mapping(value, where, _RETRY_KEYS)
-    made: dict[str, Any] = {}
-    for key, given in parts.items():
-        at = f"{where}.{key}"
-        if key == "attempts":
-            made[key] = None if given == "forever" else _whole(given, at)
-        elif key in ("delay", "max_delay"):
-            made[key] = _duration(given, at)
-        elif key == "errors":
-            made[key] = {kind: _retry(policy, f"{at}.{kind}") for kind, policy in _mapping(given, at).items()}
-        else:
-            made[key] = _number(given, at)
-    retry: Retry = _build(Retry, made, where)
-    return retry
-
-
-def _state(name: str, value: Any, where: str) -> State | Final:
-    if isinstance(value, Mapping) and "final" in value:
-        parts = _mapping(value, where, ("final", "status", "initial", "description"))
-        outcome = parts.pop("final")
-        if outcome not in ("succeeded", "failed", "cancelled"):
-            raise _wrong(f"{where}.final", "succeeded, failed or cancelled", outcome)
-        for key in ("status", "description"):
-            if key in parts:
-                _text(parts[key], f"{where}.{key}")
-        _truth(parts.get("initial", False), f"{where}.initial")
-        return Final(outcome, name=name, **parts)
-    parts = _mapping(value, where, _STATE_KEYS)
-    made: dict[str, Any] = {"name": name}
-    for key, given in parts.items():
-        made[key] = _STATE_READERS[key](given, f"{where}.{key}")
-    state: State = _build(State, made, where)
-    return state
-
-
-def _after(value: Any, where: str) -> dict[float, Exit]:
-    return {_duration(wait, where): _exit(target, f"{where}.{wait}") for wait, target in _mapping(value, where).items()}
-
-
-def _undo(value: Any, where: str) -> Any:
-    if value is not True and value != "nothing":
-        raise _wrong(where, "true or nothing", value)
-    return value
-
-
-def _children(value: Any, where: str) -> Children:
-    parts = _mapping(value, where, ("machine", "each", "limit", "join", "on_failure"), needs=("machine",))
-    children: Children = _build(Children, parts, where)
-    return children
-
-
-_STATE_READERS: dict[str, Callable[[Any, str], Any]] = {
-    **dict.fromkeys(_DURATIONS, _duration),
-    **dict.fromkeys(("queue", "cancel", "on_stop", "status", "description"), _text),
-    "initial": _truth,
-    "pivot": _truth,
-    "undo": _undo,
-    "then": _exit,
-    "on": _exits,
-    "after": _after,
-    "to": lambda value, where: [_text(name, where) for name in _list(value, where)],
-    "retry": _retry,
-    "undo_retry": _retry,
-    "children": _children,
-}
-
-
-def _group(name: str, value: Any, where: str) -> Group:
-    parts = _mapping(value, where, ("members", "on", "timeout"), needs=("members",))
-    members = [_text(member, f"{where}.members") for member in _list(parts["members"], f"{where}.members")]
-    timeout = _duration(parts["timeout"], f"{where}.timeout") if "timeout" in parts else None
-    return Group(*members, on=_exits(parts.get("on", {}), f"{where}.on"), timeout=timeout, name=name)
-
-
-def _view(value: Any, where: str) -> dict[str, Any]:
-    return {
-        public: ...
-        if members == "..."
-        else [_text(name, f"{where}.{public}") for name in _list(members, f"{where}.{public}")]
-        for public, members in _mapping(value, where).items()
-    }
-
-
-def _field(value: Any, where: str) -> Field:
-    required = not isinstance(value, Mapping)
-    parts = {"type": value} if required else _mapping(value, where, ("type", "default"), needs=("type",))
-    types = parts["type"]
-    listed = [] if types == "any" else [types] if isinstance(types, str) else _list(types, where)
-    for one in listed:
-        if one not in JSON_TYPES:
-            raise _wrong(where, f"any, or one or more of {', '.join(JSON_TYPES)}", one)
-    return Field(tuple(listed), required, parts.get("default"))
