@@ -93,6 +93,8 @@ async def test_a_killed_worker_s_operations_are_finished_by_another_at_once(tmp_
         taken_over = time.monotonic() - began
         assert {(await op.finished()).status for op in ops} == {"succeeded"}
         facts = await facts_of(interlock, ops[0].id)
+        await eventually(lambda: interlock._worker is not None and not interlock._worker._taken)
+        assert len(await interlock.leases()) == 1, "the lease of a process that is gone is forgotten"
     assert taken_over < 0.9, f"taken over after {taken_over:.2f} s"
     assert "perform packing" not in depot.calls and "perform driving" not in depot.calls
     assert all(op.recovering and op.number == 2 for op in depot.seen if op.state == "driving")
@@ -138,6 +140,22 @@ async def test_a_zombie_s_outcome_is_refused_and_said(
     assert sum(isinstance(fact, Performed) for fact in facts) == 3
     assert other.seen[0].token > depot.seen[1].token
     await zombie.close()
+
+
+async def test_what_a_frozen_worker_issues_after_it_was_taken_over_is_found(store: Store, depot: Depot) -> None:
+    shared, gates = Shared(store), [Gate(), Gate()]
+    depot.do["perform driving"] = lambda op: gates[int(op.data.name)](op)
+    frozen = Interlock(shared, [depot.actions()], clock=Shifted(stands=True), poll_seconds=60, process="")
+    await frozen.open()
+    other = Depot()
+    async with Interlock(shared, [other.actions()], clock=Shifted(ahead=60), poll_seconds=0.01) as interlock:
+        for name in ("0", "1"):
+            op = await frozen.start(Delivery, name=name)
+            await gates[int(name)].entered.wait()
+            assert (await interlock.finished(op.id)).status == "succeeded"
+    for gate in gates:
+        gate.open.set()
+    await frozen.close()
 
 
 async def test_a_lease_that_cannot_be_renewed_ends_what_runs_under_it(

@@ -15,6 +15,7 @@ from interlock.stores.contract import Lease, Store
 __all__ = ["Session"]
 
 log = logging.getLogger("interlock")
+FROZEN_SECONDS = 3_600.0
 
 
 class Session:
@@ -70,6 +71,15 @@ class Session:
         """Return those of ``leases`` that no longer hold: their time is over, or their process on this machine is gone."""
         return [one for one in leases if one.worker != self.name and (one.until < now or is_gone(one.process))]
 
+    @staticmethod
+    def forgettable(lease: Lease, now: float) -> bool:
+        """Return whether nothing can be issued under a lapsed lease any more.
+
+        A worker that was only frozen may wake up in the middle of a commit: until it surely has not, its lease is kept, lapsed, so
+        that whatever it issued is found.
+        """
+        return lease.until + FROZEN_SECONDS < now or is_gone(lease.process)
+
     async def _begin(self) -> None:
         name = self._new_name()
         until = self._clock.now() + self._lease_seconds
@@ -109,7 +119,7 @@ class Session:
             self._lost_names = [*self._lost_names, old]
             self.on_lost(old)
         for name in self._lost_names:
-            await self._committer.call(_renew, replace(self._lease, worker=name, until=0.0, process=""))
+            await self._committer.call(_renew, replace(self._lease, worker=name, until=self._clock.now(), process=""))
         self._lost_names = []
         await self._begin()
 

@@ -4,8 +4,9 @@ Theory of operation:
 
 1.  A worker has a session: a name nobody had before, and a lease under it. It offers itself only while the lease holds. If the lease
     could not be renewed in time, everything that was performed under it is ended and forgotten, and a new session begins.
-2.  A round looks at the store once: leases that have lapsed, or whose process on this machine is gone; operations that are due, as many as
-    there is room for; and when the next will be. It gives each a `Tick` or a `Lapsed` with an offer. All of them share transactions.
+2.  A round looks at the store once: what is left under leases that have lapsed, or whose process on this machine is gone; operations that
+    are due, as many as there is room for; and when the next will be. It gives each a `Tick` or a `Lapsed` with an offer. All of them
+    share transactions.
 3.  Effects come from the ledger after their commit: `Perform` begins an attempt, `Cut` ends one, `Wake` and the timers of what is held are
     set on the loop.
 4.  A stop offers no more, waits for or ends what runs (each state says which), hands over what did not end in time, and gives the lease
@@ -42,7 +43,7 @@ FLUSH_SECONDS = 0.1
 class Look:
     """What one look at the store found."""
 
-    leases: Sequence[Lease] = ()
+    left: Sequence[tuple[Lease, Sequence[Snapshot]]] = ()
     due: Sequence[Snapshot] = ()
     next_due: float | None = None
 
@@ -93,6 +94,7 @@ class Worker:
         self._passed_over = 0
         self._offered = 0
         self._backlog = False
+        self._taken: dict[str, int] = {}
         self._timers: dict[str, _Timer] = {}
         self._nudge = asyncio.Event()
         self._changed = asyncio.Event()
@@ -337,8 +339,8 @@ class Worker:
         limit = (min(room, BATCH) if room > 0 else BATCH) + min(self._passed_over, 10 * BATCH)
         look = await self.ledger.committer.call(self._look, now, room > 0, limit)
         left = False
-        for lease in self._session.lapsed(look.leases, now):
-            left |= await self._take_over(lease)
+        for lease, held in look.left:
+            left |= await self._take_over(lease, held, now)
         await self._learn(look.due)
         self._passed_over, answers = 0, []
         for snapshot in look.due:
@@ -358,7 +360,8 @@ class Worker:
         queues = self._queues if room else frozenset[str]()  # without room only what the clock alone moves
         machines = self._actions.keys()
         due = store.due(machines, queues, now, limit)
-        return Look(store.leases(), due, None if due else store.next_due(machines, queues))
+        left = [(lease, store.held(lease.worker, BATCH)) for lease in self._session.lapsed(store.leases(), now)]
+        return Look(left, due, None if due else store.next_due(machines, queues))
 
     async def _learn(self, snapshots: Sequence[Snapshot]) -> None:
         for key in {(one.machine, one.version): None for one in snapshots}:
@@ -372,13 +375,12 @@ class Worker:
             answer.add_done_callback(self.release)
         return answer
 
-    async def _take_over(self, lease: Lease) -> bool:
-        """Take over what a worker left, and forget its lease. Return True if there was no room for all of it."""
-        while True:
-            held = await self.ledger.committer.call(_held, lease.worker)
-            if not held:
-                await self.ledger.committer.call(_retire, lease.worker)
-                return False
+    async def _take_over(self, lease: Lease, held: Sequence[Snapshot], now: float) -> bool:
+        """Take over what a worker left, and forget its lease when it can be. Return True if there was no room for all of it."""
+        committer = self.ledger.committer
+        if held and lease.worker not in self._taken:
+            log.warning("worker %s takes over what %s left: its lease has lapsed", self._session.name, lease.worker)
+        while held:
             await self._learn(held)
             answers = []
             for snapshot in held:
@@ -386,10 +388,21 @@ class Worker:
                 if offer is None and self.serves(snapshot.machine, snapshot.version):
                     break
                 answers.append(self._give(snapshot, Lapsed(lease.worker, offer)))
+            self._taken[lease.worker] = self._taken.get(lease.worker, 0) + len(answers)
             if not answers:
                 return True
             await asyncio.wait(answers)
-            log.warning("worker %s takes over %d operations of %s", self._session.name, len(answers), lease.worker)
+            held = await committer.call(_held, lease.worker)
+        if lease.worker in self._taken:
+            log.info(
+                "worker %s took over %d operations of %s",
+                self._session.name,
+                self._taken.pop(lease.worker),
+                lease.worker,
+            )
+        if self._session.forgettable(lease, now):
+            await committer.call(_retire, lease.worker)
+        return False
 
     # Progress
 
