@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from typing import Literal, cast
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 from interlock.errors import Refused
 from interlock.stores.contract import Store
 
 __all__ = ["open_store"]
 
-_POSSIBLE = "use `memory:`, `sqlite:///relative.db`, `sqlite:////absolute.db`, or a path ending in `.db`"
+_POSSIBLE = "use `memory:`, `sqlite:///relative.db`, `sqlite:////absolute.db`, or a path ending in `.db` or `.sqlite`"
 
 
 def open_store(url: str) -> Store:
     """Open a store.
 
     Args:
-        url: ``memory:``, ``sqlite:///relative.db``, ``sqlite:////absolute.db``, with ``?synchronous=NORMAL`` where wanted, or a
-            path that ends in ``.db`` or ``.sqlite``.
+        url: ``memory:``, ``sqlite:///relative.db``, ``sqlite:////absolute.db``, or a path that ends in ``.db`` or ``.sqlite``.
+            ``sqlite:///relative.db?synchronous=NORMAL`` is faster, and the loss of power may take back the last acknowledged
+            transitions; a crash of the process still loses none.
 
     Raises:
         Refused: the address names no store we have.
@@ -31,19 +32,29 @@ def open_store(url: str) -> Store:
         from interlock.stores.memory import MemoryStore
 
         return MemoryStore()
+    scheme, colon, rest = url.partition(":")
+    if not colon and url.endswith((".db", ".sqlite")):
+        from interlock.stores.sqlite import SqliteStore
+
+        return SqliteStore(url)
+    if scheme in ("postgresql", "postgres"):
+        raise Refused(f"PostgreSQL is not there yet: {_POSSIBLE}", url=scheme)
+    if scheme != "sqlite":
+        raise Refused(f"`{url}` names no store: {_POSSIBLE}", url=url)
+    return _open_sqlite(url, rest)
+
+
+def _open_sqlite(url: str, rest: str) -> Store:
     from interlock.stores.sqlite import SqliteStore
 
-    if url.endswith((".db", ".sqlite")) and "://" not in url:
-        return SqliteStore(url)
-    parts = urlsplit(url)
-    if parts.scheme != "sqlite":
-        later = " (PostgreSQL is not there yet)" if parts.scheme.startswith("postgres") else ""
-        raise Refused(f"`{url}` names no store{later}: {_POSSIBLE}")
-    path = unquote(parts.path)[1:]
-    if parts.netloc or not path:
-        raise Refused(f"`{url}` names no file: {_POSSIBLE}")
-    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    address, _, query = rest.partition("?")
+    path = unquote(address.removeprefix("///"))
+    if not address.startswith("///") or not path:
+        raise Refused(f"`{url}` names no file: {_POSSIBLE}", url=url)
+    options = dict(parse_qsl(query, keep_blank_values=True))
     synchronous = options.pop("synchronous", "FULL")
     if options:
-        raise Refused(f"`{url}`: unknown option {', '.join(options)}; the one there is: synchronous=FULL or NORMAL")
+        raise Refused(
+            f"`{url}`: unknown option {', '.join(options)}: the one there is `synchronous=FULL` or `NORMAL`", url=url
+        )
     return SqliteStore(path, synchronous=cast(Literal["FULL", "NORMAL"], synchronous))

@@ -24,6 +24,7 @@ from interlock.errors import StoreFailed, StoreNewer
 __all__ = ["APPLICATION", "STEPS", "bring_up_to_date"]
 
 APPLICATION = 0x1E71_0C4B
+_TRIES = 50
 _FIRST = (
     """CREATE TABLE operation (
         key INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, seq INTEGER NOT NULL,
@@ -66,10 +67,7 @@ def bring_up_to_date(db: sqlite3.Connection, path: str, steps: Sequence[Sequence
         version = _version(db, path, len(steps))
     finally:
         db.execute("ROLLBACK")
-    (mode,) = db.execute("PRAGMA journal_mode").fetchone()
-    if mode != "wal":
-        (mode,) = db.execute("PRAGMA journal_mode=WAL").fetchone()
-    if mode != "wal":
+    if not _uses_wal(db):
         raise StoreFailed(
             f"`{path}`: SQLite keeps no write-ahead log there; name a file on a local file system", path=path
         )
@@ -86,6 +84,26 @@ def bring_up_to_date(db: sqlite3.Connection, path: str, steps: Sequence[Sequence
     finally:
         if db.in_transaction:
             db.execute("ROLLBACK")
+
+
+def _uses_wal(db: sqlite3.Connection) -> bool:
+    """Turn the write-ahead log on, unless it is; return whether it is.
+
+    SQLite does not wait where several processes do this at once, it fails in all but one. So here each waits for its turn to write, and
+    looks again.
+    """
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            (mode,) = db.execute("PRAGMA journal_mode").fetchone()
+            if mode != "wal":
+                (mode,) = db.execute("PRAGMA journal_mode=WAL").fetchone()
+            return bool(mode == "wal")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or not tries_left:
+                raise
+            db.execute("BEGIN IMMEDIATE")
+            db.execute("ROLLBACK")
+    raise AssertionError("unreachable")
 
 
 def _version(db: sqlite3.Connection, path: str, newest: int) -> int:
