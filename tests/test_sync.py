@@ -92,7 +92,9 @@ def test_what_cannot_be_opened_leaves_no_thread(tmp_path: Path) -> None:
 
 
 def ours() -> list[str]:
-    return sorted(thread.name for thread in threading.enumerate() if thread.name in ("interlock-loop", "interlock-committer"))
+    return sorted(
+        thread.name for thread in threading.enumerate() if thread.name in ("interlock-loop", "interlock-committer")
+    )
 
 
 def test_a_portal_ends_what_still_runs_in_it() -> None:
