@@ -77,8 +77,9 @@ def _plain(name: str, value: Any) -> Any:
         value = value.value
     if is_dataclass(value) and not isinstance(value, type):
         return {item.name: _plain(name, getattr(value, item.name)) for item in fields(value)}
-    if hasattr(value, "__struct_fields__"):
-        return {item: _plain(name, getattr(value, item)) for item in value.__struct_fields__}
+    struct_fields = getattr(value, "__struct_fields__", None)
+    if struct_fields is not None:
+        return {item: _plain(name, getattr(value, item)) for item in struct_fields}
     if isinstance(value, list | tuple | set | frozenset):
         return [_plain(name, item) for item in value]
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):

@@ -84,28 +84,35 @@ def draw(definition: Definition, format: str, *, current: str | None = None, vis
     raise Refused(f"`{format}` is no drawing: {', '.join(FORMATS)}")
 
 
+_MERMAID_WORDS = frozenset({"as", "class", "default", "direction", "end", "hide", "note", "scale", "state", "style"})
+
+
 def _mermaid(definition: Definition, current: str | None, visited: Collection[str]) -> Iterator[str]:
     yield "stateDiagram-v2"
+    ids = {name: name for name in definition.states}
     for name, row in definition.table.items():
-        if row.status != name:
-            yield f'    state "{row.status}" as {name}'
+        while name.lower() in _MERMAID_WORDS and (ids[name] in definition.states):
+            ids[name] += "_"
+        if row.status != ids[name]:
+            shown = "".join(f"#{ord(letter)};" if letter in '#";<>' else letter for letter in row.status)
+            yield f'    state "{shown}" as {ids[name]}'
         if row.pivot:
-            yield f"    note right of {name}: point of no return"
+            yield f"    note right of {ids[name]}: point of no return"
     for name in definition.initial:
-        yield f"    [*] --> {name}"
+        yield f"    [*] --> {ids[name]}"
     for arrow in arrows(definition):
         label = f"rollback: {arrow.label}" if arrow.kind == "rollback" else arrow.label
-        yield f"    {arrow.source} --> {arrow.target}" + (f": {label}" if label else "")
+        yield f"    {ids[arrow.source]} --> {ids[arrow.target]}" + (f": {label}" if label else "")
     for name in definition.finals:
-        yield f"    {name} --> [*]"
+        yield f"    {ids[name]} --> [*]"
     if current or visited:
         yield "    classDef visited fill:#d7e8d4,color:#000"
         yield "    classDef current fill:#ffd966,color:#000,font-weight:bold"
-    passed = [name for name in definition.states if name in visited and name != current]
+    passed = [ids[name] for name in definition.states if name in visited and name != current]
     if passed:
         yield f"    class {','.join(passed)} visited"
     if current:
-        yield f"    class {current} current"
+        yield f"    class {ids[current]} current"
 
 
 _DOT_SHAPES = {"acting": "box", "waiting": "ellipse", "parent": "component", "final": "doublecircle"}

@@ -62,7 +62,7 @@ def _state(definition: Definition, row: Row) -> Iterator[str]:
     yield f"## {row.name} ({', '.join(marks)})"
     yield ""
     if state.description:
-        yield f"{state.description[0].upper()}{state.description[1:]}."
+        yield f"{state.description[0].upper()}{state.description[1:].rstrip('.')}."
         yield ""
     if row.kind == "final":
         clean = ": every step that had started was undone" if row.outcome != "succeeded" else ""
@@ -113,14 +113,16 @@ def _retry(retry: Retry) -> str:
 def _fails(row: Row) -> str:
     if row.kind == "waiting":
         return "nothing is performed that could"
+    if row.retry.attempts is None and not row.retry.errors and "failed" not in row.exits:
+        return f"{_retry(row.retry)}, unless its action says that trying again is of no use; then {_at_last(row)}"
     by_kind = "".join(f"; {kind}: {_retry(policy)}" for kind, policy in row.retry.errors.items())
+    return f"{_retry(row.retry)}{by_kind}; then {_at_last(row)}"
+
+
+def _at_last(row: Row) -> str:
     if "failed" in row.exits:
-        then = _exit(row.exits["failed"])
-    elif row.past_pivot:
-        then = "it is stuck and needs a person"
-    else:
-        then = "roll back to `failed`"
-    return f"{_retry(row.retry)}{by_kind}; then {then}"
+        return _exit(row.exits["failed"])
+    return "it is stuck and needs a person" if row.past_pivot else "roll back to `failed`"
 
 
 def _late(definition: Definition, row: Row) -> str:
