@@ -10,6 +10,7 @@ from interlock.definition.data import Field
 from interlock.definition.declare import Branch, Exit, Final, Group, Retry, State
 from interlock.definition.duration import duration_text, seconds
 from interlock.definition.machine import Definition, machine_name
+from interlock.errors import Refused
 
 __all__ = ["to_python"]
 
@@ -22,19 +23,27 @@ _PYTHON = {
     "object": "dict[str, Any]",
 }
 _PYTHON["null"] = "None"
+_WORDS = ("Children", "Claim", "Final", "Group", "Machine", "Retry", "Rollback", "State", "When")
+_TYPES = ("Any", "bool", "dict", "field", "float", "int", "list", "str")
 
 
 def to_python(definition: Definition) -> str:
     """Return the source of a module that declares the machine.
 
     The data's type becomes a dataclass with the fields' JSON types; a machine without fields takes any dict.
+
+    Raises:
+        Refused: a name that is right in a document cannot be an attribute in Python, such as ``class``.
     """
+    for names, taken in (([*definition.states, *definition.groups], _WORDS), (definition.fields or (), _TYPES)):
+        for name in names:
+            if keyword.iskeyword(name) or name in taken or name.startswith("__"):
+                raise Refused(
+                    f"machine `{definition.name}` cannot be written as a class: `{name}` has a meaning of its own in "
+                    "Python; rename it (a state's stored text stays in `status`), or keep the machine as a document"
+                )
     body = list(_class(definition))
-    used = [
-        word
-        for word in ("Children", "Claim", "Final", "Group", "Machine", "Retry", "Rollback", "State", "When")
-        if _uses(word, body)
-    ]
+    used = [word for word in _WORDS if _uses(word, body)]
     data = list(_data(definition))
     lines = ["from __future__ import annotations", ""]
     if definition.fields is not None:
@@ -54,8 +63,9 @@ def _uses(word: str, lines: list[str]) -> bool:
 
 
 def _class_name(definition: Definition) -> str:
-    name = "".join(part[:1].upper() + part[1:] for part in definition.name.replace("_", "-").split("-"))
-    return name if name.isidentifier() else f"M{''.join(letter for letter in name if letter.isalnum())}"
+    words = definition.name.replace("_", "-").replace(".", "-").split("-")
+    name = "".join(word[:1].upper() + word[1:] for word in words)
+    return f"{name}Machine" if keyword.iskeyword(name) or name in (*_WORDS, "Any") else name
 
 
 def _data(definition: Definition) -> Iterator[str]:
@@ -90,7 +100,7 @@ def _class(definition: Definition) -> Iterator[str]:
     extra = "" if machine_name(name) == definition.name else f", name={definition.name!r}"
     yield f"class {name}(Machine[{data}], version={definition.version}{extra}):"
     if definition.description:
-        yield f"    {_docstring(definition.description)}"
+        yield from _docstring(definition.description)
         yield ""
     if definition.claims:
         yield "    claims = ["
@@ -101,7 +111,6 @@ def _class(definition: Definition) -> Iterator[str]:
         yield "    ]"
         yield ""
     for state in definition.states.values():
-        assert not keyword.iskeyword(state.name), f"`{state.name}` cannot be an attribute in Python"
         yield f"    {state.name} = {_state(state)}"
     for group in definition.groups.values():
         yield f"    {group.name} = {_group(group)}"
@@ -110,9 +119,17 @@ def _class(definition: Definition) -> Iterator[str]:
         yield f"    views = {_views(definition.views)}"
 
 
-def _docstring(text: str) -> str:
-    quoted = text.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
-    return '"""' + quoted.replace("\n", "\n    ") + '"""'
+def _docstring(text: str) -> Iterator[str]:
+    lines = text.split("\n")
+    plain = all(line.isprintable() for line in lines) and not ("\\" in text or '"""' in text or text.endswith('"'))
+    if not plain:
+        yield f"    __doc__ = {text!r}"
+    elif len(lines) == 1:
+        yield f'    """{text}"""'
+    else:
+        yield f'    """{lines[0]}'
+        yield from (f"    {line}".rstrip() for line in lines[1:])
+        yield '    """'
 
 
 def _call(name: str, words: Mapping[str, str], *first: str) -> str:
