@@ -129,6 +129,13 @@ class StoreContract:
         assert store.load(["a"]) == [wins.snapshot]
         assert [record.seq for record in store.journal("a", 0, 10)] == [3, 6]
 
+    def test_who_is_ahead_of_the_store_loses(self, store: Store) -> None:
+        first = running("a")
+        never = stepped(first.snapshot, "two")
+        assert store.commit([first, stepped(never.snapshot, "three")]) == [True, False]
+        assert store.commit([stepped(never.snapshot, "three")]) == [False]
+        assert store.load(["a"]) == [first.snapshot] and store.position() == 1
+
     def test_a_group_is_taken_in_its_order(self, store: Store) -> None:
         first = running("a")
         assert store.commit([stepped(first.snapshot, "two"), first]) == [False, True]

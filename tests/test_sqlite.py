@@ -64,8 +64,14 @@ def test_a_store_is_handed_to_the_thread_that_will_own_it(path: Path) -> None:
 @pytest.mark.parametrize(("setting", "level"), [("FULL", 2), ("NORMAL", 1)])
 def test_commits_are_flushed_as_was_asked_and_reports_do_not_change_that(path: Path, setting: str, level: int) -> None:
     store = SqliteStore(path, synchronous="FULL" if setting == "FULL" else "NORMAL")
+    asked: list[str] = []
+    store._db.set_trace_callback(asked.append)
     store.report([Progress("a", 3, 1.0, 2.0)])
     store.renew(Lease("w1", 5.0))
+    assert [sql for sql in asked if "synchronous" in sql] == [
+        "PRAGMA synchronous=NORMAL",
+        f"PRAGMA synchronous={setting}",
+    ] * 2
     with pytest.raises(sqlite3.IntegrityError):
         store._unflushed("INSERT INTO lease VALUES (?, NULL, '', '', '')", [("w",)])
     assert store._rows("PRAGMA synchronous") == [(level,)]
