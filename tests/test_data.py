@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import itertools
+from dataclasses import dataclass, field, make_dataclass
+from enum import Enum
 from typing import Any, Literal, NotRequired, TypedDict
 
 import msgspec
@@ -62,6 +64,71 @@ def test_typed_dicts_structs_and_free_form() -> None:
 @pytest.mark.parametrize("odd", [int, "text", list[int]])
 def test_what_holds_no_fields(odd: Any) -> None:
     with pytest.raises(TypeError, match="is no data type"):
+        fields_of(odd)
+
+
+COUNT = itertools.count()
+
+
+class Colour(Enum):
+    RED = "red"
+
+
+@dataclass
+class Defaults:
+    colour: Colour = Colour.RED
+    inner: Inner = field(default_factory=lambda: Inner(3))
+    pair: tuple[int, int] = (1, 2)
+    names: dict[str, Inner] = field(default_factory=lambda: {"a": Inner(1)})
+    absent: str = None  # type: ignore[assignment]  # as people write it
+
+
+class Keyworded(msgspec.Struct, kw_only=True):
+    a: int
+    tags: list[str] = []
+    size: int = 3
+    last: str
+
+
+def test_defaults_are_plain_data() -> None:
+    fields = fields_of(Defaults)
+    assert fields is not None and {name: one.default for name, one in fields.items()} == {
+        "colour": "red",
+        "inner": {"a": 3},
+        "pair": [1, 2],
+        "names": {"a": {"a": 1}},
+        "absent": None,
+    }
+    keyworded = fields_of(Keyworded)
+    assert keyworded is not None and [name for name, one in keyworded.items() if one.required] == ["a", "last"]
+    assert keyworded["tags"] == Field(("array",), False, []) and keyworded["size"].default == 3
+
+
+def test_a_default_none_of_a_field_that_may_not_be_null_is_left_out() -> None:
+    filled = fit(fields_of(Defaults), {}, "operation")
+    assert "absent" not in filled and filled["pair"] == [1, 2]
+    assert fit(fields_of(Partly), {"a": 1}, "operation") == {"a": 1}
+
+
+def test_operations_do_not_share_a_default() -> None:
+    fields = fields_of(Keyworded)
+    fit(fields, {"a": 1, "last": "x"}, "operation")["tags"].append("mine")
+    assert fit(fields, {"a": 1, "last": "x"}, "operation")["tags"] == []
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: next(COUNT), "is another one each time"),
+        (lambda: b"raw", "is nothing that JSON holds"),
+        (lambda: float("inf"), "is nothing that JSON holds"),
+        (lambda: [object], "is nothing that JSON holds"),
+        (lambda: {1: "a"}, "is nothing that JSON holds"),
+    ],
+)
+def test_a_default_that_cannot_be_kept_is_refused(make: Any, says: str) -> None:
+    odd = make_dataclass("odd", [("a", Any, field(default_factory=make))])
+    with pytest.raises(TypeError, match=says):
         fields_of(odd)
 
 

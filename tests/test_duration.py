@@ -29,7 +29,25 @@ def test_forms() -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", ["", "soon", "5", "-5s", "5s 3m", "m5", "1e3s", -1, float("nan"), float("inf"), True, None, "9999999999999s"]
+    "bad",
+    [
+        "",
+        "soon",
+        "5",
+        "-5s",
+        "5s 3m",
+        "m5",
+        "1e3s",
+        -1,
+        float("nan"),
+        float("inf"),
+        True,
+        None,
+        "9999999999999s",
+        10**400,
+        "9" * 400 + "s",
+        "٣s",
+    ],
 )
 def test_what_is_no_duration(bad: Any) -> None:
     with pytest.raises(ValueError, match="is no duration"):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from interlock import Final, IllegalMachine, Machine, State, Unknown
+from interlock import Definition, Final, IllegalMachine, Machine, State, Unknown
 from interlock.definition.declare import Branch
 from interlock.definition.machine import data_type_of
 from tests.machines import Migration, Move, Resize
@@ -107,3 +107,23 @@ def test_a_data_type_that_cannot_be_read() -> None:
         class Odd(Machine[Hidden], version=1):
             a = State(initial=True, on={"go": "end"})
             end = Final("succeeded")
+
+
+def test_what_is_late_for_good_leads_to_failed_in_a_machine_that_only_waits() -> None:
+    class Slow(Machine[Any], version=1):
+        asked = State(initial=True, on={"answer": "end"}, within="1h")
+        told = State(initial=True, on={"answer": "end"})
+        end = Final("succeeded")
+        failed = Final("failed")
+
+    assert Slow.definition.moves["asked"] == {"end", "failed"}
+    assert Slow.definition.moves["told"] == {"end"}
+
+
+@pytest.mark.parametrize(
+    ("name", "says"), [("", "is no name for a machine"), ('m"]; x', "is no name"), ("m" * 65, "is longer")]
+)
+def test_a_machines_name_is_fit_for_drawings_and_addresses(name: str, says: str) -> None:
+    a, end = State(initial=True, on={"go": "end"}, name="a"), Final("succeeded", name="end")
+    with pytest.raises(IllegalMachine, match=says):
+        Definition(name, 1, {"a": a, "end": end})

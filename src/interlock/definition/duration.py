@@ -10,7 +10,7 @@ __all__ = ["Duration", "duration_text", "seconds"]
 Duration = str | int | float | timedelta
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 
 
 def seconds(duration: Duration) -> float:
@@ -30,14 +30,14 @@ def seconds(duration: Duration) -> float:
     elif isinstance(duration, str):
         parts = _PART.findall(duration)
         if not parts or "".join(number + unit for number, unit in parts) != duration.strip():
-            raise ValueError(f"`{duration}` is no duration: write it like `30s`, `5m`, `1h30m` or `72h`")
+            raise ValueError(f"`{duration[:60]}` is no duration: write it like `30s`, `5m`, `1h30m` or `72h`")
         value = sum(float(number) * _UNITS[unit] for number, unit in parts)
     elif isinstance(duration, bool) or not isinstance(duration, int | float):
         raise ValueError(f"`{duration!r}` is no duration: write it like `30s`, or as a number of seconds")
     else:
-        value = float(duration)
+        value = float(duration) if -1 <= duration < 1e10 else -1.0
     if not 0 <= value < 1e10:
-        raise ValueError(f"`{duration}` is no duration: it must be from 0 seconds to 300 years")
+        raise ValueError(f"`{str(duration)[:60]}` is no duration: it must be from 0 seconds to 300 years")
     return round(value, 3)
 
 
