@@ -46,6 +46,7 @@ class Shared:
         self.store = store
         self.down = False
         self.failed = 0
+        self.owner = threading.Lock()
 
     def __getattr__(self, name: str) -> Any:
         verb = getattr(self.store, name)
@@ -54,7 +55,8 @@ class Shared:
             if self.down:
                 self.failed += 1
                 raise StoreFailed("database or disk is full; make room")
-            return verb(*arguments, **named)
+            with self.owner:
+                return verb(*arguments, **named)
 
         return call
 

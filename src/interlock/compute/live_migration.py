@@ -4,12 +4,12 @@
 |---|---|---|
 | checking | the guest runs at its source, and the destination would take it | nothing |
 | preparing | a destination process that listens for the guest | tear it down |
-| copying | the guest's memory goes over while it runs; held when only the last instant is left | cancel the copy; the guest runs at its source |
+| copying | its memory goes over while it runs; held when only the last instant is left | cancel the copy; it runs at its source |
 | switching | the guest goes on at the destination: the point of no return | - |
 | cleaning | what is left at the source is removed | - |
 
-A copy goes on inside the hypervisor when whoever watched it dies. So copying's `recover` does not begin again: it looks, and attaches to what it
-finds. Every action may be repeated after a crash at any point, and hands its token to the hypervisor, which refuses older ones.
+A copy goes on inside the hypervisor when whoever watched it dies. So copying's `recover` does not begin again: it looks, and attaches to
+what it finds. Every action may be repeated after a crash at any point, and hands its token to the hypervisor, which refuses older ones.
 """
 
 from __future__ import annotations

@@ -26,11 +26,11 @@ def start(turn: Turn, input: i.Start) -> None:
             f"machine `{machine.name}` has children in `{parents[0]}`; this release declares and checks them, but cannot run them"
         )
     if state is None:
-        if len(machine.initial) > 1:
+        if len(machine.initial) != 1:
             raise Refused(
                 f"machine `{machine.name}` has several initial states: say state= one of {', '.join(machine.initial)}"
             )
-        state = machine.initial[0]
+        (state,) = machine.initial
     elif state not in machine.initial:
         machine.row(state)
         raise Refused(
