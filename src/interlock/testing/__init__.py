@@ -1,0 +1,1 @@
+"""Proving: the simulator, and what it is made of."""

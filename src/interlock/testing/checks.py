@@ -1,0 +1,121 @@
+"""What must be true of every simulated operation, whatever happened to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from interlock.interpreter import facts as f
+from interlock.interpreter.snapshot import Ended, Running, Snapshot, Stuck, fold
+from interlock.interpreter.status import STATUS
+from interlock.stores.contract import Record, Store
+
+__all__ = ["Acknowledged", "broken"]
+
+_ENDS = (f.Performed, f.Undone, f.AttemptFailed, f.AttemptLost, f.AttemptCut)
+
+
+@dataclass(frozen=True)
+class Acknowledged:
+    """What a caller was told had happened: ``start``, ``signal`` (with its key) or ``cancel``."""
+
+    what: str
+    operation: str
+    key: str = ""
+
+
+def broken(store: Store, told: Sequence[Acknowledged], things: set[tuple[str, str]], alive: set[str]) -> Iterator[str]:
+    """Yield everything that does not hold.
+
+    Args:
+        store: with everything that was committed.
+        told: what callers were told.
+        things: (operation, state) of what is left in the world.
+        alive: the names of workers' sessions that still run.
+    """
+    snapshots = {
+        one.id: one for one in store.search(machine=None, status=(), state=None, cursor=None, limit=1_000).snapshots
+    }
+    journals = {id: store.journal(id, 0, 100_000) for id in snapshots}
+    for id, snapshot in snapshots.items():
+        yield from _at_rest(snapshot, alive)
+        yield from _journal(snapshot, journals[id])
+        yield from _clean(snapshot, journals[id], things)
+    yield from _kept(told, snapshots, journals)
+
+
+def _at_rest(snapshot: Snapshot, alive: set[str]) -> Iterator[str]:
+    phase = snapshot.phase
+    if isinstance(phase, Running) and phase.worker not in alive:
+        yield f"{snapshot.id} is left running under {phase.worker}, which is dead"
+    elif isinstance(phase, Stuck):
+        if not phase.reason:
+            yield f"{snapshot.id} is stuck without a reason"
+    elif not isinstance(phase, Ended):
+        yield f"{snapshot.id} is neither over nor stuck: {snapshot.status} in {snapshot.state}, {phase!r}"
+
+
+def _journal(snapshot: Snapshot, records: Sequence[Record]) -> Iterator[str]:
+    again: Snapshot | None = None
+    status = ""
+    running = False
+    for record in records:
+        for fact in record.facts:
+            if isinstance(fact, f.Issued):
+                if running:
+                    yield f"{snapshot.id}: an attempt was issued while another ran (record {record.seq})"
+                running = True
+            elif isinstance(fact, _ENDS) or (isinstance(fact, f.Answered) and running):
+                if not running and not isinstance(fact, f.Undone | f.AttemptFailed):
+                    yield f"{snapshot.id}: {type(fact).__name__} ends an attempt that does not run (record {record.seq})"
+                running = False
+            again = fold(again, fact, record.at)
+        assert again is not None
+        if again.seq != record.seq:
+            yield f"{snapshot.id}: record {record.seq} follows {again.seq - len(record.facts)} facts"
+        if status and status != again.status and not STATUS.allows(status, again.status):
+            yield f"{snapshot.id}: status {status} -> {again.status} is no edge"
+        status = again.status
+    if again != snapshot:
+        yield f"{snapshot.id}: folding the journal does not give the stored snapshot"
+
+
+def _clean(snapshot: Snapshot, records: Sequence[Record], things: set[tuple[str, str]]) -> Iterator[str]:
+    facts = [fact for record in records for fact in record.facts]
+    state, issued = "", set()
+    for fact in facts:
+        if isinstance(fact, f.Entered):
+            state = fact.state
+        elif isinstance(fact, f.Issued) and fact.step:
+            issued.add(state)
+        elif isinstance(fact, f.UndoPlanned) and fact.state not in issued:
+            yield f"{snapshot.id}: {fact.state} is undone and was never issued"
+    by_hand = any(isinstance(fact, f.Overrode | f.Skipped) for fact in facts)
+    left = sorted(state for id, state in things if id == snapshot.id)
+    if snapshot.status in ("failed", "cancelled") and left and not by_hand:
+        yield f"{snapshot.id} is {snapshot.status} and left {', '.join(left)} behind"
+
+
+def _kept(
+    told: Sequence[Acknowledged], snapshots: Mapping[str, Snapshot], journals: Mapping[str, Sequence[Record]]
+) -> Iterator[str]:
+    starts: dict[str, set[str]] = {}
+    for one in told:
+        if one.operation not in snapshots:
+            yield f"{one.what} of {one.operation} was acknowledged, and the operation is not there"
+            continue
+        facts = [fact for record in journals[one.operation] for fact in record.facts]
+        if one.what == "start" and one.key:
+            starts.setdefault(one.key, set()).add(one.operation)
+        if one.what == "signal":
+            count = sum(isinstance(fact, f.Signalled) and fact.key == one.key and not fact.held for fact in facts)
+            count += sum(isinstance(fact, f.SignalHeld) and fact.key == one.key for fact in facts)
+            if count != 1:
+                yield f"signal {one.key} to {one.operation} was acknowledged, and is {count} times in its journal"
+        if one.what == "cancel" and not any(isinstance(fact, f.CancelAccepted) for fact in facts):
+            back = any(isinstance(fact, f.RollbackBegan) and fact.to == "cancelled" for fact in facts)
+            if not back:
+                yield f"a cancel of {one.operation} was acknowledged, and is not in its journal"
+    for key, operations in starts.items():
+        if len(operations) > 1:
+            yield f"starts with the key {key} made {len(operations)} operations"

@@ -1,0 +1,78 @@
+"""Machines made at random, from a seed."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+from interlock.definition.document import from_document
+from interlock.definition.machine import Definition
+
+__all__ = ["random_machine"]
+
+CONDITION = "lucky"
+
+
+def random_machine(random: Random, name: str) -> Definition:
+    """Return a machine of two to six states in a row, with everything the interpreter knows turned on here and there.
+
+    Whatever waits has a timer, so that every operation can come to an end without anybody's help.
+    """
+    count = random.randint(2, 6)
+    pivot = random.choice([None, *range(1, count)])
+    states: dict[str, Any] = {}
+    for number in range(count):
+        following = f"s{number + 1}" if number + 1 < count else "finished"
+        past = pivot is not None and number >= pivot
+        acting = number == 0 or number == pivot or random.random() < 0.75
+        state = _acting(random, following, past, number == pivot) if acting else _waiting(random, following, past)
+        if number == 0:
+            state["initial"] = True
+        states[f"s{number}"] = state
+    states |= {"finished": {"final": "succeeded"}, "failed": {"final": "failed"}, "cancelled": {"final": "cancelled"}}
+    document: dict[str, Any] = {"machine": name, "states": states}
+    before = [f"s{number}" for number in range(count if pivot is None else pivot)]
+    if random.random() < 0.4:
+        document["groups"] = {"g": {"members": before, "timeout": "90s", "on": {"down": {"rollback": "failed"}}}}
+    return from_document(document)
+
+
+def _acting(random: Random, following: str, past: bool, pivot: bool) -> dict[str, Any]:
+    state: dict[str, Any] = {
+        "then": following,
+        "timeout": f"{random.randint(5, 40)}s",
+        "queue": random.choice(["", "", "far"]),
+    }
+    if random.random() < 0.15:
+        state["then"] = [{"when": CONDITION, "to": following}, following]
+    attempts = random.choice([1, 2, 3, "forever"]) if not past else random.choice([2, "forever", "forever"])
+    state["retry"] = {"attempts": attempts, "delay": "1s", "max_delay": "10s"}
+    state["on_stop"] = random.choice(["wait", "handover"])
+    if random.random() < 0.3:
+        state["heartbeat"] = "8s"
+    on: dict[str, Any] = {}
+    if random.random() < 0.4:
+        on["force"] = following
+    if past:
+        if pivot:
+            state["pivot"] = True
+    else:
+        state["undo"] = random.choice([True, True, True, "nothing"])
+        state["undo_retry"] = {"attempts": random.choice([2, 6]), "delay": "1s"}
+        state["cancel"] = random.choice(["rollback", "rollback", "finish", "refuse"])
+        if random.random() < 0.2:
+            on["failed"] = {"rollback": "failed"}
+        if random.random() < 0.3:
+            on["abort"] = {"rollback": "cancelled"}
+        if random.random() < 0.2:
+            state["within"] = "60s"
+    return state | ({"on": on} if on else {})
+
+
+def _waiting(random: Random, following: str, past: bool) -> dict[str, Any]:
+    on: dict[str, Any] = {"go": following}
+    if not past and random.random() < 0.5:
+        on["abort"] = {"rollback": "cancelled"}
+    if random.random() < 0.2:
+        on["go"] = [{"when": CONDITION, "to": following}, following]
+    return {"on": on, "after": {f"{random.randint(5, 40)}s": following}}
