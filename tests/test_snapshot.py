@@ -102,4 +102,5 @@ def test_timer_at_is_the_earliest_thing_only_the_clock_does() -> None:
     assert timer_at(story(f.Entered("one", timers=timers), f.Issued("w", until=30.0), f.Paused())) == 30.0
     assert timer_at(story(f.Entered("one", timers=timers), f.GotStuck("x", "y"))) is None
     waits_for_end = story(f.Entered("one", timers=timers), f.Issued("w", until=30.0), f.Deferred("cancel"))
-    assert timer_at(waits_for_end) is None
+    assert timer_at(waits_for_end) == 30.0, "whoever waits for the attempt's end is still kept from waiting for ever"
+    assert timer_at(fold(waits_for_end, f.CutAsked("timeout"), 31.0)) is None

@@ -213,10 +213,10 @@ def status_of(phase: Phase, paused: Pause | None, rollback: RollingBack | None) 
 def timer_at(snapshot: Snapshot) -> float | None:
     """Return when the clock alone must move the operation next (an attempt's timeout included), or None."""
     phase = snapshot.phase
-    if type(phase) in (Ended, Stuck) or snapshot.pending:
+    if type(phase) in (Ended, Stuck):
         return None
     until = phase.until if isinstance(phase, Running) and phase.cut is None else None
-    if snapshot.paused:
+    if snapshot.paused or snapshot.pending:
         return until
     times = list(snapshot.timers.values())
     if until is not None:
