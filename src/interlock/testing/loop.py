@@ -16,8 +16,11 @@ from typing import Any
 
 __all__ = ["VirtualLoop"]
 
+# To type checkers the base is anything: a loop here has what the runtime uses of one, and none of the rest.
+_Loop: Any = asyncio.AbstractEventLoop
 
-class VirtualLoop(asyncio.AbstractEventLoop):
+
+class VirtualLoop(_Loop):  # type: ignore[misc]  # see above
     """A loop without threads, sockets or a clock of its own.
 
     Args:
@@ -78,7 +81,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     def create_future(self) -> asyncio.Future[Any]:
         return asyncio.Future(loop=self)
 
-    def create_task(self, coro: Coroutine[Any, Any, Any], **options: Any) -> asyncio.Task[Any]:  # type: ignore[override]
+    def create_task(self, coro: Coroutine[Any, Any, Any], **options: Any) -> asyncio.Task[Any]:
         made: asyncio.Task[Any] = asyncio.Task(coro, loop=self, **options)
         self._tasks.append(made)
         return made
@@ -131,7 +134,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         asyncio._set_running_loop(self)
         try:
             for task in self._tasks:
-                task._log_destroy_pending = False  # type: ignore[attr-defined]  # asyncio's own way to have it quiet
+                task._log_destroy_pending = False  # type: ignore[attr-defined]  # asyncio's own way
                 if not task.done():
                     _close(task.get_coro())
                 elif not task.cancelled():
@@ -147,6 +150,7 @@ def _close(coroutine: Any) -> None:
     """Close a coroutine whose ``finally`` blocks may wait for something once more."""
     for _ in range(100):
         try:
-            return coroutine.close()
+            coroutine.close()
+            return
         except BaseException:  # it waited again: close it there
             continue

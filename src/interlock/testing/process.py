@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from random import Random
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from interlock.errors import InterlockError, StoreFailed
 from interlock.runtime.actions import Actions
 from interlock.runtime.engine import Interlock
-from interlock.stores.contract import Entry
+from interlock.stores.contract import Entry, Store
 from interlock.stores.memory import MemoryStore
 from interlock.testing.loop import VirtualLoop
 
@@ -105,8 +105,8 @@ class Process:
             self._sessions += 1
             return f"{name}.{self._sessions}"
 
-        self._made = lambda: Interlock(
-            view,  # type: ignore[arg-type]  # it has every verb, by __getattr__
+        self._made: Callable[[], Interlock] = lambda: Interlock(
+            cast(Store, view),
             actions(view.boundary),
             queues=queues,
             committer="inline",

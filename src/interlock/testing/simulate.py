@@ -3,10 +3,10 @@
     python -m interlock.testing.simulate --seeds 0..2000
     python -m interlock.testing.simulate --seed 17 --story
 
-For each seed a few machines are made at random and operations of them started. Processes come up, perform, freeze, are stopped, are killed
-between any two steps of their loops, around every commit and every effect; actions fail, hang, ignore that they are told to end, and come
-back with nonsense; callers send signals wanted and unwanted, twice, with and without keys; cancel, pause, resume, retry, skip, override. Then
-all is calm, and what must be true is checked (`interlock.testing.checks`). A seed always tells the same story.
+For each seed a few machines are made at random and operations of them started. Processes come up, perform, freeze, are stopped, are
+killed between any two steps of their loops, around every commit and every effect; actions fail, hang, ignore that they are told to end,
+and come back with nonsense; callers send signals wanted and unwanted, twice, with and without keys; cancel, pause, resume, retry, skip,
+override. Then all is calm, and what must be true is checked (`interlock.testing.checks`). A seed always tells the same story.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from operator import methodcaller
 from random import Random
 from typing import Any
 
@@ -139,6 +140,13 @@ class Simulation:
 
     def play(self) -> list[str]:
         """Play the whole seed; return what does not hold."""
+        try:
+            return self._play()
+        finally:
+            for process in self.processes:
+                process.loop.dispose()
+
+    def _play(self) -> list[str]:
         self.launch(QUEUES)
         if self.random.random() < 0.6:
             self.launch(self.random.choice([("",), ("far",), QUEUES]))
@@ -149,8 +157,6 @@ class Simulation:
         self.broken = [*self.world.faults, *self._faults()]
         sessions = {one.interlock._ledger.holder for one in self._living() if one.interlock is not None}
         self.broken += broken(self.store, self.told, self.world.things, sessions)
-        for process in self.processes:
-            process.loop.dispose()
         return self.broken
 
     def _faults(self) -> list[str]:
@@ -171,7 +177,7 @@ class Simulation:
             open_ones = [one for one in page.snapshots if not one.ended and one.status != "stuck"]
             for one in open_ones:
                 if one.paused:
-                    self._ask(helper, lambda interlock, id=one.id: interlock.resume(id), f"resume {one.id}")
+                    self._ask(helper, methodcaller("resume", one.id), f"resume {one.id}")
             if not open_ones:
                 self.run(5)
                 return

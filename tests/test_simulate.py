@@ -1,0 +1,186 @@
+"""The simulator: two thousand seeds hold, a seed always tells the same story, and every way of breaking the engine is found."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, get_args
+
+import pytest
+from msgspec.structs import replace
+
+from interlock.interpreter import attempts, callers, ways
+from interlock.interpreter import facts as f
+from interlock.interpreter import inputs as i
+from interlock.interpreter import snapshot as snapshots
+from interlock.interpreter.snapshot import Running, Snapshot
+from interlock.interpreter.turn import Turn
+from interlock.stores.contract import Entry
+from interlock.stores.memory import MemoryStore
+from interlock.stores.stored import encode
+from interlock.testing.process import Killed, View
+from interlock.testing.simulate import Simulation, main
+
+CHUNK = 250
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    log = logging.getLogger("interlock")
+    before, log.level = log.level, logging.CRITICAL
+    yield
+    log.setLevel(before)
+
+
+def holds(seeds: range) -> set[type]:
+    """Play seeds; return the kinds of facts they took."""
+    taken: set[type] = set()
+    for seed in seeds:
+        simulation = Simulation(seed)
+        broken = simulation.play()
+        assert not broken, f"seed {seed}: {broken}; replay: python -m interlock.testing.simulate --seed {seed} --story"
+        taken |= {type(fact) for fact in simulation.facts()}
+    return taken
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chunk", range(8))
+def test_two_thousand_seeds_hold(chunk: int) -> None:
+    taken = holds(range(chunk * CHUNK, (chunk + 1) * CHUNK))
+    assert set(get_args(f.Fact)) - taken <= {f.Asked, f.Answered, f.SignalHeld}, (
+        "every kind of fact, but for rare ones, in every chunk"
+    )
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(3_600)
+@pytest.mark.parametrize("chunk", range(8, 88))
+def test_twenty_thousand_more_hold(chunk: int) -> None:
+    holds(range(chunk * CHUNK, (chunk + 1) * CHUNK))
+
+
+def test_a_seed_always_tells_the_same_story() -> None:
+    one, other = Simulation(11), Simulation(11)
+    assert one.play() == other.play() == []
+    assert one.story == other.story and len(one.story) > 20
+    assert one.facts() == other.facts()
+    assert Simulation(12).play() == [] and Simulation(12).story != one.story
+
+
+def test_the_program_says_what_it_saw(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--seeds", "0..3"]) == 0
+    said = capsys.readouterr().out
+    assert "3 seeds in" in said and "0 do not hold" in said and "operations" in said
+    assert main(["--seed", "2", "--story"]) == 0
+    assert "p0     starts" in capsys.readouterr().out
+
+
+# Mutations: each breaks one thing that the design rests on; the simulator has to find it within so many seeds
+
+
+def found(seeds: int, make: Callable[[int], Simulation] = Simulation) -> str:
+    """Return what the first seed that does not hold says; "" if all of them hold."""
+    for seed in range(seeds):
+        simulation = make(seed)
+        try:
+            broken = simulation.play()
+        except AssertionError as fault:
+            return str(fault)
+        if broken:
+            return "; ".join(broken)
+    return ""
+
+
+def test_steps_that_count_only_when_done_leave_things_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rule 4: leaving out the steps that were cut off half-way."""
+    issued, performed = snapshots._FOLDS[f.Issued], snapshots._FOLDS[f.Performed]
+    steps: set[str] = set()
+
+    def forgetful(before: Snapshot, fact: f.Issued, at: float) -> dict[str, Any]:
+        if fact.step:
+            steps.add(f"{before.machine} {before.state}")
+        return issued(before, replace(fact, step=False), at)
+
+    def late(before: Snapshot, fact: f.Performed, at: float) -> dict[str, Any]:
+        if f"{before.machine} {before.state}" not in steps:
+            return performed(before, fact, at)
+        rest = tuple(state for state in before.steps if state != before.state)
+        return {**performed(before, fact, at), "steps": (*rest, before.state)}
+
+    def make(seed: int) -> Simulation:
+        steps.clear()
+        return Simulation(seed)
+
+    monkeypatch.setitem(snapshots._FOLDS, f.Issued, forgetful)
+    monkeypatch.setitem(snapshots._FOLDS, f.Performed, late)
+    assert "behind" in found(100, make)
+
+
+def test_an_outcome_without_its_token_is_recorded_for_another_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rule 5: whoever comes back last wins."""
+
+    def trusting(turn: Turn, token: int) -> Running:
+        phase = turn.after.phase
+        if not isinstance(phase, Running):
+            phase = Running("perform", turn.after.state, token, "nobody", 0.0)
+        return phase
+
+    monkeypatch.setattr(attempts, "_running", trusting)
+    assert found(300)
+
+
+def test_an_undo_that_does_not_wait_for_the_end_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rule 6: the rollback begins while the action still runs."""
+
+    def hasty(turn: Turn, cause: f.Cause, name: str, cut: f.CutCause) -> None:
+        ways._conclude_way(turn, cause, name)
+
+    monkeypatch.setattr(ways, "leave", hasty)
+    assert found(100)
+
+
+def test_a_store_that_does_not_compare_is_found() -> None:
+    """Both of two writers win."""
+
+    class Careless(MemoryStore):
+        def commit(self, entries: Sequence[Entry]) -> list[bool]:
+            won = super().commit(entries)
+            for entry, wins in zip(entries, won, strict=True):
+                if not wins:
+                    one = entry.snapshot.id
+                    self._stored[one], self._snapshots[one] = encode(entry.snapshot), entry.snapshot
+                    self._journal.append((one, entry.snapshot.seq, entry.at, encode(entry.facts)))
+            return [True] * len(entries)
+
+    assert found(300, lambda seed: Simulation(seed, Careless()))
+
+
+def test_a_key_that_is_not_remembered_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A repeated signal counts twice."""
+    signal = callers.signal
+    table = __import__("interlock.interpreter.decide", fromlist=["_RULES"])._RULES
+
+    def forgetful(turn: Turn, input: i.Signal) -> None:
+        turn._after = replace(turn.after, keys=())
+        signal(turn, input)
+
+    monkeypatch.setitem(table, i.Signal, forgetful)
+    assert "times in its journal" in found(400)
+
+
+def test_an_acknowledgement_before_the_commit_is_durable_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was acknowledged is lost when the process dies."""
+
+    doomed: set[int] = set()
+
+    def lazy(self: View, entries: Sequence[Entry]) -> list[bool]:
+        if self.dead or id(self) in doomed:
+            self.dead = True
+            raise Killed
+        if self._random.random() < self._faults.kill:
+            doomed.add(id(self))
+            return [True] * len(entries)
+        return self._store.commit(entries)
+
+    monkeypatch.setattr(View, "commit", lazy)
+    assert "was acknowledged" in found(600)
