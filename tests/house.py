@@ -6,6 +6,7 @@ A fault says where, what is wrong, and what to write instead.
 from __future__ import annotations
 
 import ast
+import asyncio
 import re
 import subprocess
 import sys
@@ -288,7 +289,9 @@ def names(source: Source) -> Iterator[str]:
 
 
 def _of_asyncio(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-    """Whether it returns one of asyncio's own things, which keep asyncio's words."""
+    """Whether it is a verb of asyncio's own, or returns one of asyncio's things: these keep asyncio's words."""
+    if hasattr(asyncio.AbstractEventLoop, node.name):
+        return True
     return node.returns is not None and "asyncio." in ast.unparse(node.returns)
 
 

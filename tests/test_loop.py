@@ -97,4 +97,5 @@ def test_what_went_wrong_is_kept() -> None:
     loop = VirtualLoop(lambda: 0.0)
     loop.call_soon(lambda: 1 / 0)
     loop.run_ready()
+    assert loop.is_running() and not loop.is_closed() and not loop.get_debug(), "what asyncio asks of a loop"
     assert isinstance(loop.faults[0]["exception"], ZeroDivisionError)

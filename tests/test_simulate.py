@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import pytest
 from msgspec.structs import replace
@@ -13,6 +13,7 @@ from interlock.interpreter import attempts, callers, ways
 from interlock.interpreter import facts as f
 from interlock.interpreter import inputs as i
 from interlock.interpreter import snapshot as snapshots
+from interlock.interpreter.decide import _RULES
 from interlock.interpreter.snapshot import Running, Snapshot
 from interlock.interpreter.turn import Turn
 from interlock.stores.contract import Entry
@@ -158,13 +159,12 @@ def test_a_store_that_does_not_compare_is_found() -> None:
 def test_a_key_that_is_not_remembered_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """A repeated signal counts twice."""
     signal = callers.signal
-    table = __import__("interlock.interpreter.decide", fromlist=["_RULES"])._RULES
 
     def forgetful(turn: Turn, input: i.Signal) -> None:
         turn._after = replace(turn.after, keys=())
         signal(turn, input)
 
-    monkeypatch.setitem(table, i.Signal, forgetful)
+    monkeypatch.setitem(cast(Any, _RULES), i.Signal, forgetful)
     assert "times in its journal" in found(400)
 
 

@@ -7,12 +7,15 @@ that is not stepped for a while; when it goes on, everything that came due meanw
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import heapq
 import itertools
 from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
+
+from interlock.errors import InterlockError
 
 __all__ = ["VirtualLoop"]
 
@@ -149,8 +152,6 @@ class VirtualLoop(_Loop):  # type: ignore[misc]  # see above
 def _close(coroutine: Any) -> None:
     """Close a coroutine whose ``finally`` blocks may wait for something once more."""
     for _ in range(100):
-        try:
+        with contextlib.suppress(RuntimeError, asyncio.CancelledError, InterlockError, SystemExit):
             coroutine.close()
             return
-        except BaseException:  # it waited again: close it there
-            continue
