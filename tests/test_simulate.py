@@ -15,12 +15,15 @@ from interlock.interpreter import inputs as i
 from interlock.interpreter import snapshot as snapshots
 from interlock.interpreter.decide import _RULES
 from interlock.interpreter.snapshot import Running, Snapshot
+from interlock.interpreter.status import STATUS
 from interlock.interpreter.turn import Turn
 from interlock.stores.contract import Entry
 from interlock.stores.memory import MemoryStore
 from interlock.stores.stored import encode
 from interlock.testing.process import Killed, View
 from interlock.testing.simulate import Simulation, main
+from tests.scenario import replay
+from tests.test_decide import SCENARIOS
 
 CHUNK = 250
 
@@ -33,21 +36,40 @@ def quiet() -> Iterator[None]:
     log.setLevel(before)
 
 
-def holds(seeds: range) -> set[type]:
-    """Play seeds; return the kinds of facts they took."""
+def holds(seeds: range) -> tuple[set[type], set[tuple[str, str]]]:
+    """Play seeds; return the kinds of facts and the edges between statuses that they took."""
     taken: set[type] = set()
+    edges: set[tuple[str, str]] = set()
     for seed in seeds:
         simulation = Simulation(seed)
         broken = simulation.play()
         assert not broken, f"seed {seed}: {broken}; replay: python -m interlock.testing.simulate --seed {seed} --story"
         taken |= {type(fact) for fact in simulation.facts()}
-    return taken
+        edges |= set(statuses(simulation.store))
+    return taken, edges
+
+
+def statuses(store: MemoryStore) -> Iterator[tuple[str, str]]:
+    """Yield every change of status that a store's journal tells of."""
+    now: dict[str, Snapshot] = {}
+    for record in store.tail(0, 1_000_000):
+        before = after = now.get(record.operation)
+        for fact in record.facts:
+            after = snapshots.fold(after, fact, record.at)
+        assert after is not None
+        if before is not None and before.status != after.status:
+            yield before.status, after.status
+        now[record.operation] = after
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("chunk", range(8))
 def test_two_thousand_seeds_hold(chunk: int) -> None:
-    taken = holds(range(chunk * CHUNK, (chunk + 1) * CHUNK))
+    taken, edges = holds(range(chunk * CHUNK, (chunk + 1) * CHUNK))
+    if chunk == 0:
+        edges |= {edge for path in SCENARIOS for edge in replay(path)[2].edges}
+        every = {(one, other) for one in STATUS.states for other in STATUS.moves[one]}
+        assert every - edges == set(), "no scenario and no seed took these edges between statuses"
     assert set(get_args(f.Fact)) - taken <= {f.Asked, f.Answered, f.SignalHeld}, (
         "every kind of fact, but for rare ones, in every chunk"
     )

@@ -146,7 +146,7 @@ async def test_a_zombie_s_outcome_is_refused_and_said(
 
 async def test_what_a_frozen_worker_issues_after_it_was_taken_over_is_found(store: Store, depot: Depot) -> None:
     shared, gates = Shared(store), [Gate(), Gate()]
-    depot.do["perform driving"] = lambda op: gates[int(op.data.name)](op)
+    depot.do["perform packing"] = lambda op: gates[int(op.data.name)](op)
     frozen = Interlock(shared, [depot.actions()], clock=Shifted(stands=True), poll_seconds=60, process="")
     await frozen.open()
     other = Depot()
