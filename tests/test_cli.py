@@ -246,11 +246,17 @@ def test_what_does_not_fit_is_refused_at_the_door(run: Run) -> None:
         assert says in said(run("start", "service:Journey", *words), 2)
     assert "no operations" in said(run("list"))
     assert "cannot import `service:Nothing`" in said(run("start", "service:Nothing"), 2)
+    assert "`name` is given twice" in said(run("start", "service:Journey", "name=a", "name=b"), 2)
+    twice = ["--timeout", "packing=1s", "--timeout", "packing=2s"]
+    assert "`packing` is given twice" in said(run("start", "service:Journey", "name=a", *twice), 2)
+    assert "must be integer, not string" in said(run("start", "service:Journey", "name=a", "size=Infinity"), 2)
+    assert "no operations" in said(run("list"))
 
 
 def test_ids_may_be_shortened(run: Run) -> None:
     first, second = started(run, "name=a"), started(run, "name=b")
     assert first in said(run("show", first))
+    assert "at least 4 letters" in said(run("cancel", first[:3]), 2)
     shared = os.path.commonprefix([first, second])  # noqa: RUF071  # of text, not of paths
     assert f"2 operations begin with `{shared}`" in said(run("show", shared), 2)
     assert "no operation `zz`" in said(run("show", "zz"), 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 from rich.console import Console
 
@@ -14,6 +15,13 @@ from interlock.stores.contract import Progress, Record
 from tests.machines import Migration
 
 MACHINE = Migration.definition
+PROGRESS = {
+    "checking": Progress("op", 0, 1.0, 7.0, None, "hosts", "[/asked]"),
+    "preparing": Progress("op", 0, 1.0, 3.0, 2.0, "", "more than all"),
+    "copying": Progress("op", 0, 1.0, 32 << 20, 64 << 20, "bytes", "[bold]\x1b[2Jcopying"),
+    "switching": Progress("op", 0, 1.0, 0.0, 0.0, "", ""),
+    "cleaning": Progress("op", 0, 1.0, -1.0, 4.0, "", "before the beginning"),
+}
 OFFER = i.Offer("w1", frozenset({"", "host:a", "host:b"}))
 
 
@@ -25,9 +33,10 @@ def play(console: Console, prefix: str = "") -> None:
         view.update(decision.snapshot, [Record(1, "op", decision.snapshot.seq, 0.0, decision.facts)])
         while isinstance(decision.snapshot.phase, Running):
             token = decision.snapshot.phase.token
+            view.update(decision.snapshot, [], replace(PROGRESS[decision.snapshot.state], token=token))
             decision = decide(MACHINE, decision.snapshot, i.Done(token, offer=OFFER), 1.0)
-            progress = Progress("op", token, 1.0, 32 << 20, 64 << 20, "bytes", "copying")
-            view.update(decision.snapshot, [Record(2, "op", decision.snapshot.seq, 1.0, decision.facts)], progress)
+            facts = [Record(2, "op", decision.snapshot.seq, 1.0, decision.facts)]
+            view.update(decision.snapshot, facts, Progress("op", token, 1.0, 1.0, 1.0, "", "of the attempt before"))
 
 
 def test_elsewhere_it_prints_the_facts_a_line_each() -> None:
@@ -44,4 +53,11 @@ def test_on_a_terminal_it_draws_the_path_and_a_bar() -> None:
     play(Console(file=out, force_terminal=True, highlight=False, width=120, color_system=None))
     text = out.getvalue()
     assert "checking ─ [preparing]" in text
-    assert " 50% of 64 MiB  copying" in text
+    assert " 50% of 64 MiB  [bold]\\x1b[2Jcopying" in text
+    assert "7 hosts  [/asked]" in text and "100%  more than all" in text and "  0%  before the beginning" in text
+
+
+def test_what_an_earlier_attempt_said_is_not_shown() -> None:
+    out = io.StringIO()
+    play(Console(file=out, force_terminal=True, highlight=False, width=120, color_system=None))
+    assert "of the attempt before" not in out.getvalue()

@@ -72,3 +72,12 @@ def test_what_the_file_says_is_passed_on(tmp_path: Path) -> None:
     with pytest.raises(StoreFailed, match="does not exist: make it") as failed:
         open_store(f"sqlite:///{tmp_path}/nowhere/x.db")
     assert isinstance(failed.value, InterlockError)
+
+
+def test_a_store_that_is_not_there_is_made_only_where_that_is_meant(tmp_path: Path) -> None:
+    for url in (f"{tmp_path}/x.db", f"sqlite:///{tmp_path}/x.db?synchronous=NORMAL"):
+        with pytest.raises(Refused, match=r"there is no store at `.*x\.db`"):
+            open_store(url, create=False)
+    assert [*tmp_path.iterdir()] == []
+    open_store(f"{tmp_path}/x.db").close()
+    open_store(f"{tmp_path}/x.db", create=False).close()

@@ -54,3 +54,14 @@ def test_what_a_fact_holds_is_in_its_sentence(fact: f.Fact) -> None:
         value = getattr(fact, name, "")
         if isinstance(value, str) and value not in ("", "done", "lapsed", "handover"):
             assert value in sentence, msgspec.to_builtins(fact)
+
+
+def test_what_would_steer_a_terminal_is_written_out() -> None:
+    assert told(f.Paused("bob", "x\n\x1b[31mred")) == "paused by bob: x\\n\\x1b[31mred"
+    assert told(f.AttemptFailed(f.Failure("OSError", "né\r"))) == "the attempt failed: OSError: né\\r"
+
+
+def test_long_values_are_cut_off_and_times_are_told() -> None:
+    sentence = told(f.Performed(data={"log": "x" * 100_000}))
+    assert len(sentence) < 300 and sentence.endswith("… (100002 characters)")
+    assert "not before 1970-01-01 00:00:05.000 UTC" in told(f.RetryPlanned(5.0))

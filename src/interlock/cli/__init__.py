@@ -11,9 +11,10 @@ def main() -> None:
     """Run the command line; what ``interlock`` and ``python -m interlock.cli`` call."""
     try:
         from interlock.cli.app import app
-    except ImportError as error:
-        if error.name not in ("click", "rich"):
+
+        app()
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("click", "rich"):
             raise
         sys.stderr.write("the command line needs two libraries: pip install 'interlock[cli]'\n")
         sys.exit(2)
-    app()

@@ -1,28 +1,46 @@
 """The command group, and what all commands share: errors in one line, exit statuses, JSON, the store.
 
-Exit status 0: fine. 1: something was found (a fault in a machine, an operation that did not succeed). 2: it could not run.
+Exit status 0: fine. 1: something was found (a fault in a machine, an operation that did not succeed). 2: it could not run. 130: Ctrl-C.
 """
 
 from __future__ import annotations
 
-import asyncio
-import getpass
 import json
 import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from importlib import import_module
-from typing import Any, NoReturn, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
-from interlock import Interlock, InterlockError, Unknown
-from interlock.errors import as_json, did_you_mean
+from interlock.errors import InterlockError, Refused, Unknown, as_json, did_you_mean
 
-__all__ = ["LazyGroup", "app", "by_option", "fail", "find", "json_option", "on_store", "say_json", "store_option"]
+if TYPE_CHECKING:
+    from interlock.runtime.engine import Interlock
+    from interlock.stores.contract import Record
+
+__all__ = [
+    "LazyGroup",
+    "app",
+    "by_option",
+    "find",
+    "imported",
+    "json_option",
+    "kept",
+    "on_store",
+    "say_json",
+    "store_option",
+    "whole_history",
+    "write_file",
+]
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
+SHORTEST = 4
+"""Letters of an id that must be written at least: a slip of the finger should not name an operation."""
 
 COMMANDS = {
     "demo": "interlock.cli.demo:demo",
@@ -61,42 +79,91 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(import_module(module), name)
         return command
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.obj = "--json" in args
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
+        if ctx.params.get("debug"):
+            return super().invoke(ctx)
         try:
             return super().invoke(ctx)
+        except (click.exceptions.Exit, BrokenPipeError):
+            raise
+        except click.ClickException as error:
+            if not ctx.obj:
+                raise  # click says it, with the usage
+            _fail({"code": "usage", "message": error.format_message()}, True)
+        except (click.Abort, KeyboardInterrupt):
+            click.echo("interrupted", err=True)
+            sys.exit(130)
         except InterlockError as error:
-            if ctx.params.get("debug"):
+            _fail(as_json(error), ctx.obj)
+        except ModuleNotFoundError as error:
+            if (error.name or "").startswith("rich"):
                 raise
-            fail(error, "--json" in sys.argv or bool(ctx.find_root().meta.get("json")))
+            _fail(_unforeseen(error), ctx.obj)
+        except Exception as error:
+            _fail(_unforeseen(error), ctx.obj)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="interlock")
-@click.option("--debug", is_flag=True, help="Show the whole traceback of an error.")
+@click.option("--debug", is_flag=True, help="Show the whole traceback of an error: interlock --debug COMMAND ...")
 def app(debug: bool) -> None:
     """Guard and drive long-running operations with one state machine definition.
 
-    Operations are named by their id, or by the beginning of one. Exit status: 0 fine, 1 something was found, 2 it could not run.
+    Operations are named by their id, or by its beginning, from four letters on. Exit status: 0 fine; 1 something was found, such as a
+    fault of a machine or an operation that did not succeed; 2 it could not run, and standard error says why.
     """
 
 
-def fail(error: InterlockError, as_document: bool) -> NoReturn:
+def _fail(error: Mapping[str, Any], as_document: bool) -> NoReturn:
     """End with status 2, saying what happened and what to do next; on standard error."""
-    click.echo(json.dumps(as_json(error), default=str) if as_document else f"interlock: {error.message}", err=True)
+    click.echo(json.dumps(error, default=str) if as_document else f"interlock: {error['message']}", err=True)
     sys.exit(2)
 
 
-def _note_json(ctx: click.Context, parameter: click.Parameter, value: bool) -> bool:
-    if value:
-        ctx.find_root().meta["json"] = True
-    return value
+def _unforeseen(error: Exception) -> dict[str, str]:
+    """Say an error that has no message of ours: the world's if it is the system's, a fault of ours otherwise."""
+    if isinstance(error, OSError):
+        return {"code": "system", "message": f"the system said: {error}; mend that and try again"}
+    what = f"{type(error).__name__}: {error}".rstrip(": ")
+    return {"code": "fault", "message": f"{what}; this should not happen: `interlock --debug ...` shows where it did"}
+
+
+@contextmanager
+def imported(target: str) -> Iterator[None]:
+    """Turn whatever a module does while it is imported into `Refused`; modules of the present directory are found."""
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        yield
+    except InterlockError:
+        raise
+    except (Exception, SystemExit) as error:
+        trace = error.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        place = "" if trace is None else f" ({trace.tb_frame.f_code.co_filename}, line {trace.tb_lineno})"
+        if isinstance(error, SyntaxError):
+            place = ""  # its message says where
+        raise Refused(
+            f"`{target}` cannot be imported: {type(error).__name__}: {error}{place}; mend the module", target=target
+        ) from error
+
+
+def write_file(path: Path, text: str) -> None:
+    """Write what a command made; raises `Refused` where that cannot be."""
+    try:
+        path.write_text(text)
+    except OSError as error:
+        raise Refused(f"cannot write `{path}`: {error.strerror}; name another file with -o", path=str(path)) from None
 
 
 def json_option(command: F) -> F:
     """Add ``--json``."""
-    return click.option("--json", "as_document", is_flag=True, callback=_note_json, help="Print JSON, for programs.")(
-        command
-    )
+    return click.option("--json", "as_document", is_flag=True, help="Print JSON, for programs; errors too.")(command)
 
 
 def store_option(command: F) -> F:
@@ -114,6 +181,8 @@ def store_option(command: F) -> F:
 
 def login() -> str:
     """Return who is at the keyboard."""
+    import getpass
+
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -134,26 +203,55 @@ def say_json(thing: Any) -> None:
     click.echo(msgspec.json.encode(thing).decode())
 
 
-def on_store(store: str, work: Callable[[Interlock], Awaitable[T]]) -> T:
-    """Open a store, do something with it, and return what came of it."""
+def kept(store: str) -> str:
+    """Return a store's address; raises `Refused` if what is written there is gone when the command ends."""
+    if store in ("memory:", "memory://"):
+        raise Refused(
+            "a store in memory ends with the command that opened it: name one that stays, --store sqlite:///interlock.db"
+        )
+    return store
+
+
+def on_store(store: str, work: Callable[[Interlock], Awaitable[T]], *, create: bool = False) -> T:
+    """Open a store, do something with it, and return what came of it.
+
+    Args:
+        create: make the store if there is none.
+    """
+    import asyncio
+
+    from interlock.runtime.engine import Interlock
+    from interlock.stores.opening import open_store
+
+    kept(store)
 
     async def run() -> T:
-        async with Interlock(store, committer="inline", by=login(), poll_seconds=0.1) as interlock:
+        opened = open_store(store, create=create)
+        async with Interlock(opened, committer="inline", by=login(), poll_seconds=0.1) as interlock:
             return await work(interlock)
 
     return asyncio.run(run())
 
 
+async def whole_history(interlock: Interlock, id: str, after: int = 0) -> AsyncIterator[Record]:
+    """Yield all records of an operation, however many there are."""
+    while records := await interlock.history(id, after):
+        for record in records:
+            yield record
+        after = records[-1].seq
+
+
 async def find(interlock: Interlock, id: str) -> str:
     """Return the one operation whose id is or begins with ``id``; raises `Unknown`, with the ids that begin so."""
+    with suppress(Unknown):
+        return (await interlock.show(id)).id
+    if len(id) < SHORTEST:
+        raise Unknown(f"no operation `{id}`; write at least {SHORTEST} letters of an id", operation=id)
     found: list[str] = []
     cursor = None
     while True:
         page = await interlock.list(cursor=cursor, limit=500)
-        ids = [snapshot.id for snapshot in page.snapshots]
-        if id in ids:
-            return id
-        found += [one for one in ids if one.startswith(id)]
+        found += [snapshot.id for snapshot in page.snapshots if snapshot.id.startswith(id)]
         cursor = page.cursor
         if cursor is None:
             break

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 import click
 
-from interlock import Interlock
 from interlock.cli.app import by_option, find, json_option, on_store, say_json, store_option
-from interlock.cli.start import typed_value
-from interlock.interpreter.snapshot import Snapshot
+from interlock.cli.start import values_of
+
+if TYPE_CHECKING:
+    from interlock.interpreter.snapshot import Snapshot
+    from interlock.runtime.engine import Interlock
 
 __all__ = ["cancel", "override", "pause", "resume", "retry", "signal", "skip"]
 
@@ -32,13 +35,22 @@ def _ask(store: str, id: str, as_document: bool, what: Callable[[Interlock, str]
 @click.argument("id")
 @click.argument("event")
 @click.argument("fields", nargs=-1, metavar="[FIELD=VALUE]...")
+@click.option("--data", metavar="JSON", help="The payload as one JSON object; fields given as words come on top.")
 @click.option("--key", default="", help="Idempotency key: a second signal with it changes nothing.")
 @click.option("--hold", is_flag=True, help="Keep it until a state accepts it.")
 @by_option
 @store_option
 @json_option
 def signal(
-    id: str, event: str, fields: tuple[str, ...], key: str, hold: bool, by: str, store: str, as_document: bool
+    id: str,
+    event: str,
+    fields: tuple[str, ...],
+    data: str | None,
+    key: str,
+    hold: bool,
+    by: str,
+    store: str,
+    as_document: bool,
 ) -> None:
     """Send an event to an operation. What is not possible now is refused, with what is.
 
@@ -49,13 +61,7 @@ def signal(
     async def send(interlock: Interlock, whole: str) -> Snapshot:
         snapshot = await interlock.show(whole)
         machine = await interlock.definition(snapshot.machine, snapshot.version)
-        data = {}
-        for word in fields:
-            name, equals, text = word.partition("=")
-            if not equals:
-                raise click.UsageError(f"`{word}`: write fields as FIELD=VALUE")
-            data[name] = typed_value(machine, name, text)
-        return await interlock.signal(whole, event, data, key=key, hold=hold, by=by)
+        return await interlock.signal(whole, event, values_of(machine, data, fields), key=key, hold=hold, by=by)
 
     _ask(store, id, as_document, send)
 

@@ -14,9 +14,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from interlock.cli.telling import told
+from interlock.cli.telling import one_line, told
 from interlock.definition.machine import Definition
-from interlock.interpreter.snapshot import Snapshot
+from interlock.interpreter.facts import Entered
+from interlock.interpreter.snapshot import Running, Snapshot
 from interlock.stores.contract import Progress, Record
 
 __all__ = ["LiveView"]
@@ -47,7 +48,7 @@ class LiveView:
         self._live = (
             Live(console=self._console, auto_refresh=False, transient=True) if self._console.is_terminal else None
         )
-        self._visited: list[str] = []
+        self._visited: set[str] = set()
         self._began: float | None = None
 
     def __enter__(self) -> LiveView:
@@ -73,9 +74,8 @@ class LiveView:
             self._began = snapshot.started
         for record in records:
             for fact in record.facts:
-                state = getattr(fact, "state", None)
-                if type(fact).__name__ == "Entered" and state not in self._visited:
-                    self._visited.append(str(state))
+                if isinstance(fact, Entered):
+                    self._visited.add(fact.state)
                 self._console.print(
                     Text(f"{self._prefix}  {record.at - self._began:7.2f} s  {told(fact)}", style="dim"), soft_wrap=True
                 )
@@ -84,7 +84,8 @@ class LiveView:
 
     def _picture(self, snapshot: Snapshot, progress: Progress | None) -> Group:
         lines: list[Text | Table] = [self._path(snapshot)]
-        if progress is not None and progress.total and snapshot.status == "running":
+        phase = snapshot.phase
+        if progress is not None and isinstance(phase, Running) and phase.token == progress.token:
             lines.append(self._bar(progress))
         return Group(*lines)
 
@@ -105,11 +106,13 @@ class LiveView:
         return text
 
     def _bar(self, progress: Progress) -> Table:
-        assert progress.total
         grid = Table.grid(padding=(0, 1))
-        share = min(1.0, progress.done / progress.total)
+        message = one_line(progress.message)
+        if not progress.total or progress.total < 0:
+            grid.add_row(Text(f"{self._prefix}  "), Text(f"{progress.done:g} {progress.unit}  {message}"))
+            return grid
+        share = max(0.0, min(1.0, progress.done / progress.total))
         said = f"{share:4.0%} of {progress.total / (1 << 20):.0f} MiB" if progress.unit == "bytes" else f"{share:4.0%}"
-        grid.add_row(
-            f"{self._prefix}  ", ProgressBar(total=1.0, completed=share, width=_BAR), f"{said}  {progress.message}"
-        )
+        bar = ProgressBar(total=1.0, completed=share, width=_BAR)
+        grid.add_row(Text(f"{self._prefix}  "), bar, Text(f"{said}  {message}"))
         return grid

@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 import time
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
-from rich.table import Table
 
-from interlock import Interlock
-from interlock.cli.app import find, json_option, on_store, say_json, store_option
-from interlock.cli.live import LiveView
-from interlock.cli.telling import told
+from interlock.cli.app import find, json_option, on_store, say_json, store_option, whole_history
+from interlock.cli.machines import where
+from interlock.cli.telling import one_line, told, when
 from interlock.definition.draw import draw
 from interlock.definition.duration import duration_text
-from interlock.interpreter.facts import Entered
 from interlock.interpreter.possible import possible
-from interlock.interpreter.snapshot import Snapshot
 from interlock.interpreter.status import STATUS
-from interlock.stores.contract import Page, Record
+
+if TYPE_CHECKING:
+    from interlock.interpreter.snapshot import Snapshot
+    from interlock.runtime.engine import Interlock
+    from interlock.stores.contract import Page, Record
 
 __all__ = ["history", "list_operations", "show", "watch", "why"]
-
-
-def when(at: float) -> str:
-    """Return a time for people, in UTC."""
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
 
 
 def ago(at: float) -> str:
@@ -77,13 +69,17 @@ def list_operations(
 
 
 def _table(page: Page) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
     if not page.snapshots:
         click.echo("no operations")
         return
     table = Table("operation", "machine", "state", "status", "for", "age", box=None, pad_edge=False)
     for one in page.snapshots:
         table.add_row(one.id, one.machine, one.state, one.status, ago(one.changed), ago(one.started))
-    Console(highlight=False, width=None if sys.stdout.isatty() else 160).print(table)
+    width = None if sys.stdout.isatty() else 1_000
+    Console(highlight=False, markup=False, emoji=False, width=width).print(table)
     if page.cursor is not None:
         click.echo(f"more: --cursor {page.cursor}")
 
@@ -100,17 +96,14 @@ def show(id: str, store: str, as_document: bool) -> None:
     """
 
     async def look(interlock: Interlock) -> str:
-        snapshot = await interlock.show(await find(interlock, id))
         if as_document:
-            say_json(snapshot)
+            say_json(await interlock.show(await find(interlock, id)))
             return ""
-        machine = await interlock.definition(snapshot.machine, snapshot.version)
-        records = await interlock.history(snapshot.id)
-        visited = [fact.state for record in records for fact in record.facts if isinstance(fact, Entered)]
+        machine, snapshot, visited = await where(interlock, id)
         lines = [
             f"{snapshot.id}  {snapshot.status} in {snapshot.state}, since {when(snapshot.changed)} UTC",
             draw(machine, "text", current=snapshot.state, visited=visited),
-            f"started {when(snapshot.started)} UTC{f' by {snapshot.by}' if snapshot.by else ''}",
+            one_line(f"started {when(snapshot.started)} UTC{f' by {snapshot.by}' if snapshot.by else ''}"),
             f"data: {json.dumps(snapshot.data)}",
         ]
         if snapshot.steps and not snapshot.ended:
@@ -128,22 +121,21 @@ def show(id: str, store: str, as_document: bool) -> None:
 
 @click.command()
 @click.argument("id")
-@click.option("--after", default=0, help="Only above this sequence number.")
-@click.option("--limit", default=1000, show_default=True, type=click.IntRange(1, 1000))
+@click.option("--after", default=0, type=click.IntRange(0), help="Only above this sequence number.")
 @store_option
 @json_option
-def history(id: str, after: int, limit: int, store: str, as_document: bool) -> None:
+def history(id: str, after: int, store: str, as_document: bool) -> None:
     """Tell everything that happened to an operation, a fact a line.
 
     \b
     Example:  interlock history 01j9
     """
 
-    async def look(interlock: Interlock) -> Sequence[Record]:
-        return await interlock.history(await find(interlock, id), after, limit)
+    async def look(interlock: Interlock) -> None:
+        async for record in whole_history(interlock, await find(interlock, id), after):
+            _say(record, as_document)
 
-    for record in on_store(store, look):
-        _say(record, as_document)
+    on_store(store, look)
 
 
 def _say(record: Record, as_document: bool, operation: bool = False) -> None:
@@ -161,7 +153,9 @@ def _say(record: Record, as_document: bool, operation: bool = False) -> None:
 @store_option
 @json_option
 def watch(id: str | None, store: str, as_document: bool) -> None:
-    """Follow one operation until it ends, or all of them.
+    """Follow one operation until it ends, or all of them from now on.
+
+    Exit status 1 if the operation ended and did not succeed. One that is stuck is followed on: a person may mend it.
 
     \b
     Example:  interlock watch 01j9
@@ -189,6 +183,10 @@ def watch(id: str | None, store: str, as_document: bool) -> None:
 
 
 async def _follow(interlock: Interlock, id: str) -> Snapshot:
+    import asyncio
+
+    from interlock.cli.live import LiveView
+
     snapshot = await interlock.show(id)
     seen = 0
     with LiveView(await interlock.definition(snapshot.machine, snapshot.version)) as view:
@@ -217,21 +215,25 @@ def why(id: str, store: str, as_document: bool) -> None:
 
     async def look(interlock: Interlock) -> None:
         answer = await interlock.why(await find(interlock, id))
+        timers = sorted((await interlock.show(answer.operation)).timers.items(), key=lambda timer: timer[1])
         if as_document:
             say_json(answer)
         else:
             click.echo(
                 f"{answer.operation} ({answer.machine} version {answer.version}): {answer.status} in {answer.state}"
             )
-            click.echo(f"waits for {answer.waits_for}")
+            click.echo(one_line(f"waits for {answer.waits_for}"))
             click.echo(f"since {when(answer.since)} UTC, {ago(answer.since)} ago")
             if answer.held_by:
                 until = f", lease until {when(answer.held_until)} UTC" if answer.held_until is not None else ""
                 click.echo(f"held by {answer.held_by}{until}")
             if answer.next_at is not None:
                 click.echo(f"the clock moves it at {when(answer.next_at)} UTC")
+            for name, at in timers:
+                click.echo(f"- timer {name} is set for {when(at)} UTC")
             for detail in answer.details:
-                click.echo(f"- {detail}")
+                if not detail.startswith("timer "):  # these tell the time to programs
+                    click.echo(one_line(f"- {detail}"))
             click.echo(f"possible: {', '.join(answer.possible) or 'nothing'}")
         sys.exit(1 if answer.status == "stuck" else 0)
 

@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from interlock import IllegalMachine, Interlock, Machine
-from interlock.cli.app import find, json_option, on_store, say_json, store_option
+from interlock.cli.app import (
+    find,
+    imported,
+    json_option,
+    on_store,
+    say_json,
+    store_option,
+    whole_history,
+    write_file,
+)
 from interlock.definition.document import load, to_document, write_document
 from interlock.definition.draw import FORMATS
 from interlock.definition.draw import draw as drawn
 from interlock.definition.explain import explain as explained
-from interlock.definition.machine import Definition
-from interlock.interpreter.facts import Entered
-from interlock.interpreter.snapshot import Snapshot
+from interlock.definition.machine import Definition, Machine
+from interlock.errors import IllegalDocument, IllegalMachine, Refused
 
-__all__ = ["check", "convert", "draw", "explain", "loaded", "written"]
+if TYPE_CHECKING:
+    from interlock.interpreter.snapshot import Snapshot
+    from interlock.runtime.engine import Interlock
+
+__all__ = ["check", "convert", "draw", "explain", "loaded", "where", "written"]
 
 
 def written(target: str) -> type[Machine[Any]] | Definition:
@@ -36,9 +47,8 @@ def written(target: str) -> type[Machine[Any]] | Definition:
 
 def loaded(target: str) -> Definition:
     """Return the machine that a target names; modules are looked for in the present directory too."""
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    return load(target)
+    with imported(target):
+        return load(target)
 
 
 @click.command()
@@ -47,12 +57,14 @@ def loaded(target: str) -> Definition:
 def check(targets: tuple[str, ...], as_document: bool) -> None:
     """Say everything that is wrong with machines.
 
-    Today that is what building them finds: contradictions, and questions left open. Exit status 1 if anything is.
+    Today that is what building them finds: contradictions, and questions left open. Exit status 1 if anything is; 2 if a target cannot be
+    read.
 
     \b
     Example:  interlock check deploy.yaml volumes:VolumeResize
     """
     found: list[dict[str, Any]] = []
+    checked: list[dict[str, Any]] = []
     for target in targets:
         try:
             machine = loaded(target)
@@ -62,14 +74,19 @@ def check(targets: tuple[str, ...], as_document: bool) -> None:
                 click.echo(f"{target}: {len(illegal.faults)} found")
                 for fault in illegal.faults:
                     click.echo(f"  {fault.where}: {fault.what}.\n      {fault.mend} [{fault.code}]")
+        except IllegalDocument as illegal:
+            found.append({"target": target, "code": illegal.code, "what": illegal.message})
+            if not as_document:
+                click.echo(f"{target}: 1 found\n  {illegal.message} [{illegal.code}]")
         else:
+            checked.append({"target": target, "machine": machine.name, "version": machine.version})
             if not as_document:
                 ends = ", ".join(machine.finals) or "none"
                 click.echo(
                     f"{target}: nothing found in {machine.name} version {machine.version}: {len(machine.states)} states, ends {ends}"
                 )
     if as_document:
-        say_json({"found": found})
+        say_json({"found": found, "nothing_found": checked})
     sys.exit(1 if found else 0)
 
 
@@ -85,33 +102,43 @@ def draw(
 ) -> None:
     """Draw a machine, or where an operation is in its machine.
 
+    With --operation, TARGET may be left out: the operation's own machine is drawn, in the version it runs.
+
     \b
     Example:  interlock draw volumes:VolumeResize --format svg -o resize.svg
     """
     current: str | None = None
     visited: list[str] = []
     if operation is not None:
-        machine, snapshot, visited = on_store(store, lambda interlock: _where(interlock, operation))
+        machine, snapshot, visited = on_store(store, lambda interlock: where(interlock, operation))
         current = snapshot.state
+        if target is not None and loaded(target).name != machine.name:
+            raise Refused(f"{snapshot.id} is an operation of `{machine.name}`, not of {target}: leave TARGET out")
     elif target is not None:
         machine = loaded(target)
     else:
         raise click.UsageError("name a TARGET (module:Machine or a document), or an --operation")
     text = drawn(machine, form, current=current, visited=visited)
-    if as_document:
-        say_json({"machine": machine.name, "version": machine.version, "format": form, "drawing": text})
-    elif output is not None:
-        output.write_text(text)
-        click.echo(f"wrote {output}")
-    else:
-        click.echo(text.rstrip("\n"))
+    _give(text, output, as_document, {"machine": machine.name, "version": machine.version, "format": form})
 
 
-async def _where(interlock: Interlock, id: str) -> tuple[Definition, Snapshot, list[str]]:
+def _give(text: str, output: Path | None, as_document: bool, about: dict[str, Any]) -> None:
+    """Write what was made to the output, or print it."""
+    if output is not None:
+        write_file(output, text)
+        return say_json({**about, "wrote": str(output)}) if as_document else click.echo(f"wrote {output}")
+    return say_json({**about, "text": text}) if as_document else click.echo(text.rstrip("\n"))
+
+
+async def where(interlock: Interlock, id: str) -> tuple[Definition, Snapshot, list[str]]:
+    """Return an operation with its machine and the states it has been in, each once."""
+    from interlock.interpreter.facts import Entered
+
     snapshot = await interlock.show(await find(interlock, id))
-    records = await interlock.history(snapshot.id)
-    visited = [fact.state for record in records for fact in record.facts if isinstance(fact, Entered)]
-    return await interlock.definition(snapshot.machine, snapshot.version), snapshot, visited
+    visited: dict[str, None] = {}
+    async for record in whole_history(interlock, snapshot.id):
+        visited.update((fact.state, None) for fact in record.facts if isinstance(fact, Entered))
+    return await interlock.definition(snapshot.machine, snapshot.version), snapshot, list(visited)
 
 
 @click.command()
@@ -123,11 +150,8 @@ def explain(target: str, as_document: bool) -> None:
     \b
     Example:  interlock explain volumes:VolumeResize
     """
-    text = explained(loaded(target))
-    if as_document:
-        say_json({"machine": loaded(target).name, "text": text})
-    else:
-        click.echo(text.rstrip("\n"))
+    machine = loaded(target)
+    _give(explained(machine), None, as_document, {"machine": machine.name, "version": machine.version})
 
 
 @click.command()
@@ -144,18 +168,14 @@ def convert(source: str, form: str | None, output: Path | None, as_document: boo
     Example:  interlock convert volumes:VolumeResize -o resize.yaml
     """
     machine = loaded(source)
-    if as_document:
-        return say_json(to_document(machine))
     by_name = {".json": "json", ".py": "python"}.get(output.suffix if output else "", "yaml")
-    chosen = form or by_name
+    chosen = form or ("json" if as_document and output is None else by_name)
+    if as_document and output is None and chosen == "json":
+        return say_json(to_document(machine))
     if chosen == "python":
         from interlock.definition.source import to_python
 
         text = to_python(machine)
     else:
         text = write_document(machine, chosen)
-    if output is None:
-        click.echo(text.rstrip("\n"))
-    else:
-        output.write_text(text)
-        click.echo(f"wrote {output}")
+    _give(text, output, as_document, {"machine": machine.name, "version": machine.version, "format": chosen})

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from interlock import IllegalData, Interlock, Refused
 from interlock.cli.app import by_option, json_option, on_store, say_json, store_option
 from interlock.cli.machines import written
 from interlock.definition.duration import seconds
 from interlock.definition.machine import Definition, definition_of
-from interlock.errors import did_you_mean
-from interlock.interpreter.snapshot import Snapshot
+from interlock.errors import IllegalData, Refused, did_you_mean
 
-__all__ = ["start", "typed_value"]
+if TYPE_CHECKING:
+    from interlock.interpreter.snapshot import Snapshot
+    from interlock.runtime.engine import Handle, Interlock
+
+__all__ = ["start", "values_of"]
+
+PATIENCE_SECONDS = 2.0
+"""After this time a person who waits is told what for."""
 
 
 def _by_state(words: tuple[str, ...], option: str) -> dict[str, str]:
@@ -25,11 +31,13 @@ def _by_state(words: tuple[str, ...], option: str) -> dict[str, str]:
         state, equals, value = word.partition("=")
         if not equals or not state or not value:
             raise click.UsageError(f"{option} {word}: write it as STATE=VALUE")
+        if state in found:
+            raise click.UsageError(f"{option}: `{state}` is given twice")
         found[state] = value
     return found
 
 
-def typed_value(machine: Definition, name: str, text: str) -> Any:
+def _typed(machine: Definition, name: str, text: str) -> Any:
     """Return a word of the command line as the type of its field: text for a string, JSON for anything else.
 
     Raises:
@@ -53,9 +61,13 @@ def typed_value(machine: Definition, name: str, text: str) -> Any:
 
 def _json_or_text(text: str) -> Any:
     try:
-        return json.loads(text)
-    except ValueError:
+        return json.loads(text, parse_constant=_no_number)
+    except (ValueError, RecursionError):
         return text
+
+
+def _no_number(word: str) -> Any:
+    raise ValueError(f"{word} is no JSON")
 
 
 @click.command()
@@ -93,7 +105,8 @@ def start(
 ) -> None:
     """Start an operation. A worker performs it; this command only records it.
 
-    TARGET is module:Machine, a document, or the name of a machine that the store knows.
+    TARGET is module:Machine, a document, or the name of a machine that the store knows. Values are read as their fields' types: text for a
+    string, JSON for anything else.
 
     \b
     Example:  interlock start volumes:VolumeResize volume=vol-1 size_gib=20 --wait
@@ -105,38 +118,52 @@ def start(
         "retries": {name: _count(text) for name, text in _by_state(retries, "--retries").items()},
     }
 
-    async def begin(interlock: Interlock) -> Snapshot:
-        known = {name for name, _ in await interlock.machines()}
-        machine = await interlock.definition(target) if target in known else written(target)
-        values = _data(definition_of(machine), data, fields)
-        operation = await interlock.start(
-            machine, values, key=key, state=state, breakpoints=breakpoints, by=by, **bounds
-        )
-        return await operation.finished() if wait else await operation.show()
+    by_name = ":" not in target and not Path(target).exists() and not Path(target).suffix
+    machine = None if by_name else written(target)
 
-    snapshot = on_store(store, begin)
+    async def begin(interlock: Interlock) -> Snapshot:
+        kind = machine if machine is not None else await interlock.definition(target)
+        values = values_of(definition_of(kind), data, fields)
+        operation = await interlock.start(kind, values, key=key, state=state, breakpoints=breakpoints, by=by, **bounds)
+        if not as_document:
+            click.echo(operation.id)
+        return await _ended(interlock, operation, as_document) if wait else await operation.show()
+
+    snapshot = on_store(store, begin, create=not by_name)
     if as_document:
         say_json(snapshot)
-    else:
-        click.echo(snapshot.id)
-        if wait:
-            click.echo(f"{snapshot.status} in {snapshot.state}", err=True)
+    elif wait:
+        click.echo(f"{snapshot.status} in {snapshot.state}", err=True)
     sys.exit(1 if wait and snapshot.status != "succeeded" else 0)
 
 
-def _data(machine: Definition, data: str | None, fields: tuple[str, ...]) -> dict[str, Any]:
+async def _ended(interlock: Interlock, operation: Handle[Any], silent: bool) -> Snapshot:
+    """Wait for an operation; say what for, if it takes long."""
+    try:
+        return await operation.finished(PATIENCE_SECONDS)
+    except TimeoutError:
+        if not silent:
+            click.echo(f"waits for {(await interlock.why(operation.id)).waits_for}", err=True)
+    return await operation.finished()
+
+
+def values_of(machine: Definition, data: str | None, fields: tuple[str, ...]) -> dict[str, Any]:
+    """Return the data that ``--data`` and words like ``field=value`` give, the words on top."""
     try:
         values = json.loads(data) if data is not None else {}
     except ValueError as error:
         raise Refused(f"--data is no JSON: {error}") from None
     if not isinstance(values, dict):
         raise Refused('--data must be a JSON object: {"field": value}')
+    words: dict[str, Any] = {}
     for word in fields:
         name, equals, text = word.partition("=")
         if not equals:
             raise click.UsageError(f"`{word}`: write fields as FIELD=VALUE")
-        values[name] = typed_value(machine, name, text)
-    return values
+        if name in words:
+            raise click.UsageError(f"`{word}`: `{name}` is given twice")
+        words[name] = _typed(machine, name, text)
+    return {**values, **words}
 
 
 def _duration(text: str, option: str) -> float:

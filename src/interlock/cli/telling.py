@@ -3,21 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from interlock.interpreter import facts as f
 from interlock.interpreter.facts import Fact
 
-__all__ = ["told"]
+__all__ = ["one_line", "told", "when"]
+
+VALUE_CHARACTERS = 200
+"""A longer value is cut off in a sentence; `--json` has all of it."""
 
 
 def told(fact: Fact) -> str:
-    """Return one sentence for a fact.
+    """Return one sentence for a fact, on one line.
 
     >>> told(f.Issued("w1", number=2, recover=True))
     'attempt 2 is issued to w1, to recover'
     """
-    return _SENTENCES[type(fact)](fact)
+    return one_line(_SENTENCES[type(fact)](fact))
+
+
+def one_line(text: str) -> str:
+    """Return a text that people or actions gave as one that a terminal only shows: what would steer it is written out.
+
+    >>> one_line("went\\nwrong")
+    'went\\\\nwrong'
+    """
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+
+
+def when(at: float) -> str:
+    """Return a time for people, in UTC.
+
+    >>> when(0.5)
+    '1970-01-01 00:00:00.500'
+    """
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+
+
+def _value(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= VALUE_CHARACTERS else f"{text[:VALUE_CHARACTERS]}… ({len(text)} characters)"
 
 
 def _by(fact: Any) -> str:
@@ -27,7 +56,7 @@ def _by(fact: Any) -> str:
 
 
 def _adds(data: dict[str, Any]) -> str:
-    return f", with {', '.join(f'{key}={value!r}' for key, value in data.items())}" if data else ""
+    return f", with {', '.join(f'{key}={_value(value)}' for key, value in data.items())}" if data else ""
 
 
 def _started(fact: f.Started) -> str:
@@ -84,7 +113,7 @@ _SENTENCES: dict[type, Callable[[Any], str]] = {
     f.Issued: _issued,
     f.Performed: _performed,
     f.AttemptFailed: _attempt_failed,
-    f.RetryPlanned: lambda fact: "another attempt is planned",
+    f.RetryPlanned: lambda fact: f"another attempt is planned, not before {when(fact.at)} UTC",
     f.AttemptLost: _attempt_lost,
     f.CutAsked: lambda fact: f"the attempt is told to end ({fact.cause})",
     f.AttemptCut: lambda fact: "the attempt has ended",

@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import signal
 import sys
 from importlib import import_module
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from interlock import Actions, Interlock, Refused
-from interlock.cli.app import json_option, say_json, store_option
+from interlock.cli.app import imported, json_option, kept, say_json, store_option
+from interlock.errors import Refused
+
+if TYPE_CHECKING:
+    from interlock.runtime.actions import Actions
 
 __all__ = ["worker"]
 
 
 def bound(target: str) -> Actions[object]:
     """Return the `Actions` that ``module:name`` names."""
+    from interlock.runtime.actions import Actions
+
     module, colon, name = target.partition(":")
     if not colon or not module or not name:
         raise Refused(f"`{target}`: name actions as module:actions")
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    try:
+    with imported(target):
         found = getattr(import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise Refused(f"cannot import `{target}`: {error}") from error
     if not isinstance(found, Actions):
         raise Refused(f"`{target}` is {type(found).__name__}, no Actions")
     return found
@@ -78,6 +77,11 @@ def worker(
     \b
     Example:  interlock worker volumes:resize --queue "" --queue host:compute-1
     """
+    import asyncio
+    import logging
+
+    from interlock.runtime.engine import Interlock
+
     logging.basicConfig(
         level=logging.INFO if as_document else logging.WARNING, format="%(asctime)s %(message)s", stream=sys.stderr
     )
@@ -94,16 +98,16 @@ def worker(
                 signal.raise_signal(signal.SIGTERM)
             stop.set()
 
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, told)
         async with Interlock(
-            store,
+            kept(store),
             actions=actions,
             queues=queues,
             max_running=max_running,
             lease_seconds=lease_seconds,
             grace_seconds=grace_seconds,
         ):
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(number, told)
             _announce(actions, queues, store, as_document)
             await stop.wait()
             if not as_document:

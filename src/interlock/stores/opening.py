@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal, cast
 from urllib.parse import parse_qsl, unquote
 
@@ -13,13 +14,14 @@ __all__ = ["open_store"]
 _POSSIBLE = "use `memory:`, `sqlite:///relative.db`, `sqlite:////absolute.db`, or a path ending in `.db` or `.sqlite`"
 
 
-def open_store(url: str) -> Store:
+def open_store(url: str, *, create: bool = True) -> Store:
     """Open a store.
 
     Args:
         url: ``memory:``, ``sqlite:///relative.db``, ``sqlite:////absolute.db``, or a path that ends in ``.db`` or ``.sqlite``.
             ``sqlite:///relative.db?synchronous=NORMAL`` is faster, and the loss of power may take back the last acknowledged
             transitions; a crash of the process still loses none.
+        create: make the store if there is none; otherwise that is refused.
 
     Raises:
         Refused: the address names no store we have.
@@ -34,19 +36,15 @@ def open_store(url: str) -> Store:
         return MemoryStore()
     scheme, colon, rest = url.partition(":")
     if not colon and url.endswith((".db", ".sqlite")):
-        from interlock.stores.sqlite import SqliteStore
-
-        return SqliteStore(url)
+        return _open_file(url, url, "FULL", create)
     if scheme in ("postgresql", "postgres"):
         raise Refused(f"PostgreSQL is not there yet: {_POSSIBLE}", url=scheme)
     if scheme != "sqlite":
         raise Refused(f"`{url}` names no store: {_POSSIBLE}", url=url)
-    return _open_sqlite(url, rest)
+    return _open_sqlite(url, rest, create)
 
 
-def _open_sqlite(url: str, rest: str) -> Store:
-    from interlock.stores.sqlite import SqliteStore
-
+def _open_sqlite(url: str, rest: str, create: bool) -> Store:
     address, _, query = rest.partition("?")
     path = unquote(address.removeprefix("///"))
     if not address.startswith("///") or not path:
@@ -56,5 +54,16 @@ def _open_sqlite(url: str, rest: str) -> Store:
     if options:
         raise Refused(
             f"`{url}`: unknown option {', '.join(options)}: the one there is `synchronous=FULL` or `NORMAL`", url=url
+        )
+    return _open_file(url, path, synchronous, create)
+
+
+def _open_file(url: str, path: str, synchronous: str, create: bool) -> Store:
+    from interlock.stores.sqlite import SqliteStore
+
+    if not create and not Path(path).exists():
+        raise Refused(
+            f"there is no store at `{path}`: name the one you mean, or start an operation or a worker, which make one",
+            url=url,
         )
     return SqliteStore(path, synchronous=cast(Literal["FULL", "NORMAL"], synchronous))
