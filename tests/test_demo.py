@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,23 @@ def test_without_qemu_the_same_is_shown_and_every_line_says_that_it_is_simulated
     assert "QEMU is missing" in lines[0] and "apt-get install" in lines[0]
     assert all(line.startswith("SIMULATED") for line in lines)
     assert "All 17 proofs held" in lines[-1]
+
+
+@pytest.mark.slow
+@pytest.mark.qemu
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_demo_that_is_ended_leaves_no_guest_and_no_driver(number: signal.Signals, tmp_path: Path) -> None:
+    directory = tmp_path / "demo"
+    with subprocess.Popen([*DEMO, "--directory", str(directory)], stdout=subprocess.PIPE, text=True) as demo:
+        assert demo.stdout is not None
+        for line in demo.stdout:
+            if "enters copying" in line:
+                break
+        demo.send_signal(number)
+        demo.communicate(timeout=60)
+    assert demo.returncode == 130
+    left = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
+    assert not [command for command in left if str(directory).encode() in command]
 
 
 def test_where_qemu_is_required_and_missing_it_cannot_run(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def demo(directory: Path | None, copy_seconds: float, require_qemu: bool, simula
         stage = Stage(directory, simulated=simulated, copy_seconds=copy_seconds, quiet=as_json)
         try:
             proofs = asyncio.run(play(stage))
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, asyncio.CancelledError):
             click.echo("interrupted; everything was stopped", err=True)
             sys.exit(130)
     held = all(proof.held for proof in proofs)

@@ -125,6 +125,10 @@ async def play(stage: Stage) -> Sequence[Proof]:
     """Play all three moves; return every proof. Whatever was started is stopped in the end."""
     began = time.monotonic()
     driver = Driver(stage)
+    playing = asyncio.current_task()
+    assert playing is not None
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, playing.cancel)
     try:
         async with Interlock(stage.store, machines=[LiveMigration], by="demo") as interlock:
             await driver.start()
