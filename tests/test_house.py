@@ -17,9 +17,6 @@ from tests import house
 from tests.house import ROOT, Source
 from tools.generate import stale
 
-# What was over a size limit when it was set: `path` or `path:function` to its lines. It may shrink, never grow; new entries are not taken.
-RATCHET: dict[str, int] = {}
-
 RULES: list[Callable[[Source], Iterable[str]]] = [
     house.wrong_floor,
     house.impure,
