@@ -25,7 +25,7 @@ _BESIDE_RUNTIME = ("front", *_BELOW_RUNTIME, "runtime")
 FLOORS: Mapping[str, Sequence[str]] = {
     "errors": (),
     "definition": ("errors",),
-    "guard": ("errors", "definition"),
+    "guards": ("errors", "definition"),
     "interpreter": ("errors", "definition"),
     "stores": ("errors", "definition", "interpreter"),
     "runtime": _BELOW_RUNTIME,
@@ -34,10 +34,11 @@ FLOORS: Mapping[str, Sequence[str]] = {
     "testing": _BESIDE_RUNTIME,
     "bench": _BESIDE_RUNTIME,
     "hosts": ("errors", "definition", "interpreter"),
-    "cli": (*_BESIDE_RUNTIME, "guard", "sync", "compute", "testing", "bench", "hosts"),
+    "cli": (*_BESIDE_RUNTIME, "guards", "sync", "compute", "testing", "bench", "hosts"),
 }
 THIRD_PARTY: Mapping[str, Sequence[str]] = {
     "definition": ("msgspec", "yaml", "fast_sugiyama"),
+    "guards": ("sqlalchemy", "django"),
     "interpreter": ("msgspec",),
     "stores": ("msgspec",),
     "runtime": ("msgspec",),
@@ -46,14 +47,14 @@ THIRD_PARTY: Mapping[str, Sequence[str]] = {
     "bench": ("msgspec",),
     "cli": ("msgspec", "yaml", "click", "rich"),
 }
-_PURE = ("errors", "definition", "interpreter", "guard")
+_PURE = ("errors", "definition", "interpreter")
 _IMPURE = {
     **dict.fromkeys(("time", "datetime.datetime", "datetime.date"), "take `now` as an argument"),
     **dict.fromkeys(("random", "secrets", "uuid"), "take the id or the seed as an argument"),
     **dict.fromkeys(("os", "socket", "sqlite3", "subprocess", "tempfile", "shutil"), "do I/O on the floors above"),
     **dict.fromkeys(("threading", "concurrent", "multiprocessing", "queue"), "only the runtime knows of concurrency"),
 }
-_NO_ASYNCIO = (*_PURE, "stores", "__init__")
+_NO_ASYNCIO = (*_PURE, "guards", "stores", "__init__")
 
 MODULE_NAMES = {"utils", "util", "models", "base", "helpers", "common", "manager", "managers", "misc"}
 WORDS = {

@@ -101,7 +101,7 @@ def undocumented(name: str, thing: object) -> Iterator[str]:
 BAD = {
     ("wrong_floor", "interpreter/a.py", "from interlock.stores.contract import Store"): "interpreter imports stores",
     ("wrong_floor", "definition/a.py", "def f():\n    import interlock.runtime.clock"): "definition imports runtime",
-    ("wrong_floor", "guard/a.py", "from interlock.interpreter import facts"): "guard imports interpreter",
+    ("wrong_floor", "guards/a.py", "from interlock.interpreter import facts"): "guards imports interpreter",
     ("wrong_floor", "runtime/a.py", "from interlock import Actions"): "runtime imports front",
     ("wrong_floor", "errors.py", "from interlock import definition"): "errors imports definition",
     ("wrong_floor", "compute/a.py", "from interlock.cli import main"): "compute imports cli",

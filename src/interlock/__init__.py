@@ -32,6 +32,9 @@ from interlock.errors import (
 
 if TYPE_CHECKING:
     from interlock.definition.document import load, read_document, to_document
+    from interlock.guards.attach import guard
+    from interlock.guards.attribute import Guard
+    from interlock.guards.reason import because
     from interlock.runtime.actions import Actions, Event, Operation
     from interlock.runtime.engine import Handle, Interlock
 
@@ -46,6 +49,7 @@ __all__ = [
     "Fail",
     "Final",
     "Group",
+    "Guard",
     "Handle",
     "IllegalData",
     "IllegalDocument",
@@ -69,6 +73,8 @@ __all__ = [
     "Unavailable",
     "Unknown",
     "When",
+    "because",
+    "guard",
     "load",
     "read_document",
     "to_document",
@@ -79,8 +85,11 @@ _LATER = {
     "Actions": "interlock.runtime.actions",
     "Event": "interlock.runtime.actions",
     "Operation": "interlock.runtime.actions",
+    "Guard": "interlock.guards.attribute",
     "Handle": "interlock.runtime.engine",
     "Interlock": "interlock.runtime.engine",
+    "because": "interlock.guards.reason",
+    "guard": "interlock.guards.attach",
     "load": "interlock.definition.document",
     "read_document": "interlock.definition.document",
     "to_document": "interlock.definition.document",

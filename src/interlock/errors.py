@@ -123,15 +123,25 @@ class IllegalDocument(Refused):
 
 
 class IllegalMove(Refused):
-    """A guarded record may not move from ``current`` to ``wanted``; ``allowed`` says where it may go."""
+    """A guarded record may not move from ``current`` to ``wanted``; ``allowed`` says where it may go.
+
+    ``current`` is None when a record was to be created as ``wanted``. ``known`` is False if no state is stored as ``wanted``.
+    """
 
     code = "illegal-move"
 
-    def __init__(self, machine: str, record: str, current: str | None, wanted: str, allowed: Iterable[str]) -> None:
+    def __init__(
+        self, machine: str, record: str, current: str | None, wanted: str, allowed: Iterable[str], *, known: bool = True
+    ) -> None:
         self.current, self.wanted, self.allowed, self.record = current, wanted, tuple(allowed), record
-        possible = ", ".join(f"`{name}`" for name in self.allowed) or "nowhere: it is final"
+        possible = ", ".join(f"`{name}`" for name in self.allowed)
+        if current is None:
+            what = f"does not let a record begin as `{wanted}`; it may begin as {possible}"
+        else:
+            what = f"does not allow `{current}` -> `{wanted}`; from `{current}` it may go {f'to {possible}' if possible else 'nowhere'}"
+        unknown = "" if known else f"; no state is stored as `{wanted}`{did_you_mean(wanted, self.allowed)}"
         super().__init__(
-            f"{record}: machine `{machine}` does not allow `{current}` -> `{wanted}`; from `{current}` it may go to {possible}",
+            f"{record}: machine `{machine}` {what}{unknown}",
             machine=machine,
             record=record,
             current=current,
