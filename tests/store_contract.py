@@ -283,7 +283,7 @@ class StoreContract:
 
     def test_leases(self, store: Store) -> None:
         assert store.leases() == []
-        second, first = Lease("w2", 5.0), Lease("w1", 6.0, "boot/1/2", ("", "host:a"), ("moving",))
+        second, first = Lease("w2", 5.0), Lease("w1", 6.0, "boot/1/2", ("", "host:a"), ("moving",), 7)
         store.renew(second)
         store.renew(first)
         assert store.leases() == [first, second]

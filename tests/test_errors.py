@@ -41,4 +41,4 @@ def test_illegal_move_says_where_it_may_go() -> None:
     assert (
         str(error) == "server 5: machine `m` does not allow `active` -> `deleted`; from `active` it may go to `stopped`"
     )
-    assert "nowhere: it is final" in str(IllegalMove("m", "r", "gone", "active", []))
+    assert "it may go nowhere" in str(IllegalMove("m", "r", "gone", "active", []))

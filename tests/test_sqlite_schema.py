@@ -88,10 +88,11 @@ def test_a_newer_store_is_not_touched(db: sqlite3.Connection, path: Path) -> Non
     db.close()
     before = path.read_bytes()
     with pytest.raises(
-        StoreNewer, match=r"has schema 2, .* up to 1: use the newer Interlock; nothing was changed"
+        StoreNewer,
+        match=rf"has schema {len(NEXT)}, .* up to {len(STEPS)}: use the newer Interlock; nothing was changed",
     ) as one:
         SqliteStore(path)
-    assert str(path) in str(one.value) and one.value.details["schema"] == 2
+    assert str(path) in str(one.value) and one.value.details["schema"] == len(NEXT)
     assert path.read_bytes() == before and [one.name for one in path.parent.iterdir()] == [path.name]
 
 

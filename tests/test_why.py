@@ -6,7 +6,7 @@ import pytest
 
 from interlock.interpreter import facts as f
 from interlock.interpreter.snapshot import Snapshot, fold
-from interlock.interpreter.why import why
+from interlock.interpreter.why import Load, why
 from interlock.stores.contract import Lease
 from tests.machines import Crossing, Migration
 
@@ -72,3 +72,25 @@ def test_a_cut_that_is_not_acknowledged_is_named() -> None:
     answer = why(MACHINE, snapshot, [LIVE], 10.0)
     assert any("asked to end (cancel)" in detail for detail in answer.details)
     assert answer.held_by == "w1" and answer.held_until == 100.0
+
+
+@pytest.mark.parametrize(
+    ("load", "line"),
+    [
+        (Load({"w1": 2, "w2": 2}), "it is the next"),
+        (Load({"w1": 2, "w2": 2}, before=4), "4 before it"),
+        (Load({"w1": 2, "w2": 2}, before=1_000, more=True), "1000 or more before it"),
+    ],
+)
+def test_a_full_queue_is_named_with_who_fills_it_and_the_place_in_it(load: Load, line: str) -> None:
+    leases = [Lease(name, 100.0, queues=("host:a",), machines=("migration",), max_running=2) for name in ("w2", "w1")]
+    answer = why(MACHINE, story(ENTERED), leases, 10.0, load)
+    assert answer.waits_for == (
+        f"a place to begin `copying`: queue `host:a` is full (w1 performs 2 of 2, w2 performs 2 of 2; {line})"
+    )
+
+
+def test_a_queue_with_room_somewhere_is_not_full() -> None:
+    leases = [Lease(name, 100.0, queues=("host:a",), machines=("migration",), max_running=2) for name in ("w2", "w1")]
+    answer = why(MACHINE, story(ENTERED), leases, 10.0, Load({"w1": 2, "w2": 1}))
+    assert answer.waits_for == "a free worker to begin `copying` (queue `host:a`; 2 alive: w1, w2)"

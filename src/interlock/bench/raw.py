@@ -1,4 +1,7 @@
-"""What SQLite itself reaches on the device, in the shape of our writes: a compare-and-set of one row and one row of journal."""
+"""What SQLite itself reaches on the device: the engine's own statements and rows on the engine's own file, in a bare loop.
+
+Everything that is not SQLite is left out: the rows are there before the clock starts.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,15 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["RawLimit", "raw_limit"]
+from interlock.bench.machines import Five, some_data
+from interlock.interpreter.decide import decide
+from interlock.interpreter.inputs import Done, Offer, Start
+from interlock.interpreter.snapshot import Running
+from interlock.stores.contract import Entry
+from interlock.stores.sqlite import MOVE, RECORD, SqliteStore
+from interlock.stores.stored import encode
 
-SNAPSHOT = b"s" * 700
-FACTS = b"f" * 250
+__all__ = ["RawLimit", "raw_limit"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +31,9 @@ class RawLimit:
 
 
 def raw_limit(directory: Path, group: int, seconds: float) -> RawLimit:
-    """Return how many transitions a second a plain loop commits: WAL, synchronous=FULL, ``group`` transitions in a transaction.
+    """Return how many transitions a second a bare loop commits: WAL, synchronous=FULL, ``group`` transitions in a transaction.
+
+    A transition is what a step of the engine writes: the compare-and-set of an operation's row, and a row of journal.
 
     Args:
         directory: on the device to measure; a file is made in it and removed.
@@ -31,28 +41,18 @@ def raw_limit(directory: Path, group: int, seconds: float) -> RawLimit:
         seconds: how long to measure, at least.
     """
     path = directory / f"raw-{group}.db"
+    ids = [f"raw-{number:032}" for number in range(group)]
+    move, record, seq = _step_of(path, ids)
     connection = sqlite3.connect(path, isolation_level=None)
     try:
-        connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
-        connection.execute("CREATE TABLE operation (key INTEGER PRIMARY KEY, seq INTEGER, snapshot BLOB)")
-        connection.execute(
-            "CREATE TABLE journal (position INTEGER PRIMARY KEY, operation INTEGER, seq INTEGER, facts BLOB)"
-        )
-        connection.executemany("INSERT INTO operation VALUES (?, 0, ?)", [(key, SNAPSHOT) for key in range(group)])
-        seq, transactions, began = 0, 0, time.perf_counter()
+        transactions, began = 0, time.perf_counter()
         while time.perf_counter() - began < seconds:
             connection.execute("BEGIN IMMEDIATE")
-            connection.executemany(
-                "UPDATE operation SET seq=?, snapshot=? WHERE key=? AND seq=?",
-                [(seq + 1, SNAPSHOT, key, seq) for key in range(group)],
-            )
-            connection.executemany(
-                "INSERT INTO journal (operation, seq, facts) VALUES (?, ?, ?)",
-                [(key, seq + 1, FACTS) for key in range(group)],
-            )
+            connection.executemany(MOVE, [(seq + 3, *move, id, seq) for id in ids])
+            connection.executemany(RECORD, [(id, seq + 3, *record) for id in ids])
             connection.execute("COMMIT")
-            seq += 1
+            seq += 3
             transactions += 1
         passed = time.perf_counter() - began
     finally:
@@ -60,3 +60,17 @@ def raw_limit(directory: Path, group: int, seconds: float) -> RawLimit:
         for suffix in ("", "-wal", "-shm"):
             Path(f"{path}{suffix}").unlink(missing_ok=True)
     return RawLimit(group, transactions * group / passed, transactions)
+
+
+def _step_of(path: Path, ids: list[str]) -> tuple[tuple[object, ...], tuple[object, ...], int]:
+    """Start operations in a new store, and return what a step of one of them writes, and the sequence number they are at."""
+    store, offer = SqliteStore(path), Offer("raw-worker-0001", frozenset({""}))
+    started = [decide(Five.definition, None, Start(id, some_data(), offer=offer), 1.0) for id in ids]
+    store.commit([Entry(one.snapshot, 0, one.facts, 1.0) for one in started])
+    store.close()
+    before = started[0].snapshot
+    assert isinstance(before.phase, Running)
+    step = decide(Five.definition, before, Done(before.phase.token, "done", {"step": 1}, {}, offer), 2.0)
+    after = step.snapshot
+    move = (after.state, after.status, offer.worker, None, None, None, encode(after))
+    return move, (2.0, encode(step.facts)), before.seq

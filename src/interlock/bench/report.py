@@ -37,7 +37,7 @@ def as_text(measured: Measured) -> str:
     lines = [
         f"device: {measured.flush}",
         "",
-        "raw SQLite limit, WAL, synchronous=FULL, one update and one insert a transition:",
+        "raw limit of the same file, WAL, synchronous=FULL: the same statements and rows in a bare loop:",
     ]
     limits = {limit.group: limit.per_second for limit in measured.raw}
     lines += [f"  {limit.group:>5} a transaction  {limit.per_second:>10,.0f} transitions/s" for limit in measured.raw]

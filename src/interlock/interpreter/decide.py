@@ -26,8 +26,9 @@ Theory of operation. Read this before you change a rule. The rules themselves st
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from interlock.definition.machine import Definition
 from interlock.interpreter import attempts, callers, people, timers
@@ -41,8 +42,7 @@ from interlock.interpreter.turn import Turn
 __all__ = ["Decision", "decide", "outstanding"]
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True):
     """What follows from an input: facts to commit, the snapshot they lead to, and the effects to carry out once they are committed."""
 
     facts: tuple[Fact, ...]

@@ -22,8 +22,9 @@ The shell's duties on receiving a `Decision`:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from interlock.interpreter.facts import AttemptKind, Bounds, CutCause, Failure
 
@@ -52,16 +53,14 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
+class Offer(msgspec.Struct, frozen=True):
     """A worker that would perform the next attempt: its name, and the queues it serves (``""`` is the default queue)."""
 
     worker: str
     queues: frozenset[str] = frozenset({""})
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
+class Start(msgspec.Struct, frozen=True):
     """Start an operation. ``state``: which initial state, where there are several. ``deadline`` in ``bounds`` is absolute."""
 
     id: str
@@ -73,15 +72,13 @@ class Start:
     offer: Offer | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Take:
+class Take(msgspec.Struct, frozen=True):
     """A worker offers itself for a queued operation."""
 
     offer: Offer
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(msgspec.Struct, frozen=True):
     """The attempt ended well: with the outcome ``event`` and data to add; or, for a choice, with the conditions' answers.
 
     ``answers`` may hold answers to the conditions of the exit that follows, so that no second attempt is needed for them.
@@ -89,65 +86,58 @@ class Done:
 
     token: int
     event: str = "done"
-    data: Mapping[str, Any] = field(default_factory=dict)
-    answers: Mapping[str, bool] = field(default_factory=dict)
+    data: Mapping[str, Any] = {}
+    answers: Mapping[str, bool] = {}
     offer: Offer | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(msgspec.Struct, frozen=True):
     """The attempt ended badly."""
 
     token: int
     failure: Failure
     offer: Offer | None = None
-    answers: Mapping[str, bool] = field(default_factory=dict)
+    answers: Mapping[str, bool] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Stopped:
+class Stopped(msgspec.Struct, frozen=True):
     """The attempt was ended and has really ended: because it was cut, or because its worker hands it over."""
 
     token: int
     offer: Offer | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Silent:
+class Silent(msgspec.Struct, frozen=True):
     """The attempt's action has missed its heartbeat."""
 
     token: int
 
 
-@dataclass(frozen=True, slots=True)
-class Lapsed:
+class Lapsed(msgspec.Struct, frozen=True):
     """The lease of ``worker`` has lapsed: whatever it was attempting has to be taken over."""
 
     worker: str
     offer: Offer | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Tick:
+class Tick(msgspec.Struct, frozen=True):
     """Time has passed."""
 
     offer: Offer | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Signal:
+class Signal(msgspec.Struct, frozen=True):
     """An event from outside. ``key``: a second signal with the same key is a no-op. ``hold``: keep it until a state accepts it."""
 
     event: str
-    data: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = {}
     key: str = ""
     hold: bool = False
     by: str = ""
     offer: Offer | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Cancel:
+class Cancel(msgspec.Struct, frozen=True):
     """Undo what was started and end as cancelled."""
 
     by: str = ""
@@ -155,8 +145,7 @@ class Cancel:
     offer: Offer | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Pause:
+class Pause(msgspec.Struct, frozen=True):
     """Start nothing more. ``before``: go on, and pause before each of these states instead."""
 
     by: str = ""
@@ -164,16 +153,14 @@ class Pause:
     before: tuple[str, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Resume:
+class Resume(msgspec.Struct, frozen=True):
     """End the pause."""
 
     by: str = ""
     offer: Offer | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Retry:
+class Retry(msgspec.Struct, frozen=True):
     """A person: try what is stuck again, or what waits for its next attempt at once."""
 
     by: str = ""
@@ -181,8 +168,7 @@ class Retry:
     offer: Offer | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Skip:
+class Skip(msgspec.Struct, frozen=True):
     """A person: what is stuck has been done by hand."""
 
     by: str = ""
@@ -190,8 +176,7 @@ class Skip:
     offer: Offer | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Override:
+class Override(msgspec.Struct, frozen=True):
     """A person: move to the state ``to``, whatever the machine says."""
 
     to: str
@@ -219,8 +204,7 @@ Input = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Perform:
+class Perform(msgspec.Struct, frozen=True):
     """Perform an attempt. ``kind``: the action, its undo, or the conditions named in ``conditions``."""
 
     token: int
@@ -232,16 +216,14 @@ class Perform:
     conditions: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Cut:
+class Cut(msgspec.Struct, frozen=True):
     """End the attempt with this token."""
 
     token: int
     cause: CutCause
 
 
-@dataclass(frozen=True, slots=True)
-class Wake:
+class Wake(msgspec.Struct, frozen=True):
     """Bring a `Tick` at this time."""
 
     at: float

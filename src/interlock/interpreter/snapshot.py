@@ -216,7 +216,7 @@ def timer_at(snapshot: Snapshot) -> float | None:
     if type(phase) in (Ended, Stuck):
         return None
     until = phase.until if isinstance(phase, Running) and phase.cut is None else None
-    if snapshot.paused or snapshot.pending:
+    if snapshot.paused or snapshot.pending or not snapshot.timers:
         return until
     times = list(snapshot.timers.values())
     if until is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -11,7 +11,7 @@ from interlock.definition.machine import Definition
 from interlock.interpreter.possible import possible
 from interlock.interpreter.snapshot import Ended, Queued, Running, Snapshot, Status, Stuck, timer_at
 
-__all__ = ["LeaseLike", "Why", "why"]
+__all__ = ["LeaseLike", "Load", "Why", "why"]
 
 
 class LeaseLike(Protocol):
@@ -25,6 +25,22 @@ class LeaseLike(Protocol):
     def queues(self) -> tuple[str, ...]: ...
     @property
     def machines(self) -> tuple[str, ...]: ...
+    @property
+    def max_running(self) -> int: ...
+
+
+class Load(msgspec.Struct, frozen=True):
+    """How busy those are who could perform an operation's next attempt.
+
+    Attributes:
+        running: how many attempts each worker performs now.
+        before: how many operations are due in the same queue before this one.
+        more: there are more than were counted.
+    """
+
+    running: Mapping[str, int] = {}
+    before: int = 0
+    more: bool = False
 
 
 class Why(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -54,7 +70,9 @@ class Why(msgspec.Struct, frozen=True, omit_defaults=True):
     possible: tuple[str, ...] = ()
 
 
-def why(machine: Definition | None, snapshot: Snapshot, leases: Sequence[LeaseLike], now: float) -> Why:
+def why(
+    machine: Definition | None, snapshot: Snapshot, leases: Sequence[LeaseLike], now: float, load: Load | None = None
+) -> Why:
     """Explain an operation.
 
     Args:
@@ -62,6 +80,7 @@ def why(machine: Definition | None, snapshot: Snapshot, leases: Sequence[LeaseLi
         snapshot: the operation.
         leases: all workers' leases, lapsed ones included.
         now: seconds since the epoch.
+        load: how busy the workers are, if that is known.
     """
     phase, details = snapshot.phase, []
     held_by, held_until, next_at = "", None, timer_at(snapshot)
@@ -82,7 +101,7 @@ def why(machine: Definition | None, snapshot: Snapshot, leases: Sequence[LeaseLi
         who = f" by {snapshot.paused.by}" if snapshot.paused.by else ""
         waits_for = f"a resume: it was paused{who}" + (f" ({snapshot.paused.reason})" if snapshot.paused.reason else "")
     elif isinstance(phase, Queued):
-        waits_for = _queued(machine, phase, snapshot, live, now)
+        waits_for = _queued(machine, phase, snapshot, live, now, load or Load())
         if phase.ready_at > now:
             next_at = phase.ready_at if next_at is None else min(next_at, phase.ready_at)
     else:
@@ -104,7 +123,7 @@ def _running(phase: Running, worker: str, until: float | None, now: float) -> st
 
 
 def _queued(
-    machine: Definition | None, phase: Queued, snapshot: Snapshot, live: Sequence[LeaseLike], now: float
+    machine: Definition | None, phase: Queued, snapshot: Snapshot, live: Sequence[LeaseLike], now: float, load: Load
 ) -> str:
     what = {"perform": "", "undo": "the undo of ", "choose": "the conditions of "}[phase.kind]
     step = f"{what}`{phase.state}`"
@@ -113,10 +132,17 @@ def _queued(
         return f"a definition: nobody knows `{snapshot.machine}` version {snapshot.version}"
     if phase.ready_at > now:
         return f"the time of attempt {snapshot.attempts + 1} of {step}"
-    able = [lease.worker for lease in live if phase.queue in lease.queues and snapshot.machine in lease.machines]
+    able = sorted(
+        (lease for lease in live if phase.queue in lease.queues and snapshot.machine in lease.machines),
+        key=lambda lease: lease.worker,
+    )
     if not able:
         return f"a worker: none that is alive serves {queue} for `{snapshot.machine}`"
-    return f"a free worker to begin {step} ({queue}; {len(able)} alive: {', '.join(sorted(able)[:3])})"
+    if all(load.running.get(lease.worker, 0) >= lease.max_running for lease in able):
+        full = ", ".join(f"{one.worker} performs {load.running[one.worker]} of {one.max_running}" for one in able[:3])
+        line = f"{load.before}{' or more' if load.more else ''} before it" if load.before else "it is the next"
+        return f"a place to begin {step}: {queue} is full ({full}; {line})"
+    return f"a free worker to begin {step} ({queue}; {len(able)} alive: {', '.join(one.worker for one in able[:3])})"
 
 
 def _details(machine: Definition | None, snapshot: Snapshot) -> list[str]:

@@ -20,7 +20,7 @@ from interlock.errors import ActionsMismatch, Fail, Fault, IllegalData, RetryAft
 from interlock.interpreter.facts import Failure
 from interlock.runtime.operation import Operation, Stopping
 
-__all__ = ["Actions", "Bound", "Event", "Operation", "Stopping", "failure_of", "typed"]
+__all__ = ["Actions", "Bound", "Event", "Operation", "Stopping", "checked", "failure_of", "typed"]
 
 D = TypeVar("D")
 
@@ -230,10 +230,15 @@ def typed(data_type: Any, data: Mapping[str, Any], where: str) -> Any:
     Raises:
         IllegalData: it does not fit.
     """
+    return checked(data_type, msgspec.to_builtins(data), where)
+
+
+def checked(data_type: Any, data: Mapping[str, Any], where: str) -> Any:
+    """Return what `typed` does, but not a copy: its lists and mappings may be those of ``data``. Raises `IllegalData`."""
     if data_type is None or data_type is Any or isinstance(data_type, TypeVar):
-        return msgspec.to_builtins(data)
+        return data
     try:
-        return msgspec.convert(msgspec.to_builtins(data), data_type)
+        return msgspec.convert(data, data_type)
     except (msgspec.ValidationError, TypeError) as error:
         raise IllegalData(f"{where}: {error}") from None
 

@@ -2,7 +2,8 @@
 
 Theory of operation:
 
-1.  An attempt is one asyncio task. It brings back exactly one `Done`, `Failed` or `Stopped` with its token, or the log says why.
+1.  An attempt is one asyncio task. It brings back exactly one `Done`, `Failed` or `Stopped` with its token, or the log says why. The task
+    ends with the action; recording goes on by callbacks, because a task that only waits for a commit costs as much as a decision.
 2.  While the action runs, and only then, it can be ended: an async action is cancelled, a plain function is told and waited for. Once the
     action has come back, nothing ends the recording of its outcome but the loss of the lease.
 3.  An action that comes back with an outcome although it was to end has that outcome recorded: it is what happened.
@@ -16,7 +17,7 @@ import concurrent.futures
 import inspect
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from msgspec import structs
@@ -26,7 +27,7 @@ from interlock.errors import IllegalData, InterlockError, LimitExceeded, StaleTo
 from interlock.interpreter.facts import Failure
 from interlock.interpreter.inputs import Done, Failed, Perform, Silent, Stopped
 from interlock.interpreter.snapshot import Snapshot
-from interlock.runtime.actions import Actions, Bound, Event, failure_of, typed
+from interlock.runtime.actions import Actions, Bound, Event, checked, failure_of, typed
 from interlock.runtime.operation import Operation, Stopping
 from interlock.stores.contract import Progress
 
@@ -50,7 +51,7 @@ class Attempt:
     """
 
     __slots__ = (
-        "_acting", "_beat", "_began", "_failing", "_in_thread", "_machine", "_operation", "_perform", "_previous", "_snapshot", "_task",
+        "_acting", "_beat", "_began", "_delay", "_in_thread", "_machine", "_operation", "_perform", "_previous", "_snapshot", "_task",
         "_watch", "_worker", "abandoned", "actions", "id", "over", "stopping", "token",
     )  # fmt: skip
 
@@ -79,7 +80,7 @@ class Attempt:
         self._acting = False
         self._began = False
         self._beat = 0.0
-        self._failing = False
+        self._delay = 0.0
         self._watch: asyncio.TimerHandle | None = None
         self._task = worker.loop.create_task(self._run())
 
@@ -135,13 +136,18 @@ class Attempt:
                 await asyncio.wait([self._previous.task])
                 self._previous = None
             outcome = await self._perform_it()
-            self.over = True
-            await self._record(outcome)
         except Exception:
-            log.exception("%r: its outcome could not be recorded", self)
-        finally:
-            self.over = True
-            self._worker.ended(self)
+            log.exception("%r: a fault while performing it", self)
+            return self._end()
+        except BaseException:
+            self._end()
+            raise
+        self.over = True
+        self._bring(outcome)
+
+    def _end(self) -> None:
+        self.over = True
+        self._worker.ended(self)
 
     async def _perform_it(self) -> Outcome:
         perform = self._perform
@@ -249,12 +255,13 @@ class Attempt:
             where = f"`{self._perform.state}` of operation `{self.id}`, with what its action added"
             try:
                 merged = self._worker.limits.plain({**merged, **added}, where)
-                typed(self.actions.data_type, merged, where)
+                checked(self.actions.data_type, merged, where)
             except (IllegalData, LimitExceeded) as error:
                 kind = type(error).__name__
                 return self._failed(Failure(kind, error.message, (kind,), final=True))
             added = {name: merged[name] for name in map(str, added)}
-        return Done(self.token, event, added, await self._answers(event, merged), self._worker.own_offer())
+        answers = await self._answers(event, merged) if self._machine.table[self._snapshot.state].conditions else {}
+        return Done(self.token, event, added, answers, self._worker.own_offer())
 
     async def _went_wrong(self, error: BaseException) -> Outcome:
         log.info("%r failed", self, exc_info=error)
@@ -309,33 +316,32 @@ class Attempt:
 
     # Recording
 
-    async def _record(self, outcome: Outcome) -> None:
-        """Rule 2: record the outcome, however long the store is away, as long as the lease is held."""
-        delay = 0.05
-        while True:
-            if self.abandoned:
-                log.error(
-                    "%r: the lease is lost; %s was not recorded, another attempt will follow",
-                    self,
-                    type(outcome).__name__,
-                )
-                return
-            try:
-                await self._worker.ledger.submit(self.id, outcome)
-                return
-            except StaleToken as error:
-                log.warning("%s", error)
-                return
-            except Unavailable as error:
-                if not self._failing:
-                    log.warning("%r: the store cannot record its outcome; trying on: %s", self, error)
-                self._failing = True
-                await asyncio.sleep(delay)
-                delay = min(2 * delay, 1.0)
-                outcome = replace(outcome, offer=self._worker.own_offer())
-            except Exception as error:
-                if isinstance(outcome, Failed):
-                    raise
-                log.exception("%r: its outcome was refused", self)
-                kind = "Refused" if isinstance(error, InterlockError) else "EngineFault"
-                outcome = self._failed(Failure(kind, str(error), (kind,), final=True))
+    def _bring(self, outcome: Outcome) -> None:
+        """Rule 2: have the outcome recorded, however long the store is away, as long as the lease is held."""
+        if self.abandoned:
+            what = type(outcome).__name__
+            log.error("%r: the lease is lost; %s was not recorded, another attempt will follow", self, what)
+            return self._end()
+        self._worker.ledger.ask(self.id, outcome, partial(self._answered, outcome))
+
+    def _answered(self, outcome: Outcome, answer: Snapshot | BaseException) -> None:
+        if not isinstance(answer, BaseException):
+            return self._end()
+        if isinstance(answer, StaleToken):
+            log.warning("%s", answer)
+            return self._end()
+        if isinstance(answer, Unavailable):
+            if not self._delay:
+                log.warning("%r: the store cannot record its outcome; trying on: %s", self, answer)
+            self._delay = min(2 * self._delay, 1.0) or 0.05
+            self._worker.loop.call_later(self._delay, self._bring_again, outcome)
+        elif isinstance(outcome, Failed):
+            log.error("%r: its outcome could not be recorded", self, exc_info=answer)
+            self._end()
+        else:
+            log.error("%r: its outcome was refused", self, exc_info=answer)
+            kind = "Refused" if isinstance(answer, InterlockError) else "EngineFault"
+            self._bring(self._failed(Failure(kind, str(answer), (kind,), final=True)))
+
+    def _bring_again(self, outcome: Outcome) -> None:
+        self._bring(structs.replace(outcome, offer=self._worker.own_offer()))

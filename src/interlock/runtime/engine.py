@@ -24,6 +24,7 @@ from interlock.interpreter.snapshot import Snapshot, Status
 from interlock.interpreter.why import Why
 from interlock.interpreter.why import why as explain
 from interlock.runtime.actions import Actions, typed
+from interlock.runtime.busy import load_before
 from interlock.runtime.clock import Clock, SystemClock, new_id, process_identity, session_name
 from interlock.runtime.committer import Committer, Driver
 from interlock.runtime.follower import Follower
@@ -108,7 +109,8 @@ class Interlock:
         self._worker: Worker | None = None
         if bool(self._actions) if worker is None else worker:
             served = tuple(dict.fromkeys(queues))
-            lease = Lease("", 0.0, process_identity() if process is None else process, served, tuple(self._actions))
+            here = process_identity() if process is None else process
+            lease = Lease("", 0.0, here, served, tuple(self._actions), max_running)
             session = Session(self._committer, self._clock, new_name, lease, lease_seconds)
             self._worker = Worker(self._ledger, session, self._actions, served, max_running, poll_seconds, self._limits)
         self._follower = Follower(self._committer, self._ledger, self._performed, poll_seconds)
@@ -308,13 +310,13 @@ class Interlock:
 
     async def why(self, id: str) -> Why:
         """Return what an operation waits for, since when, who holds it, and what can be asked of it now."""
-        snapshot = await self._ledger.load(id)
-        leases = await self._committer.call(lambda store: store.leases())
+        snapshot, now = await self._ledger.load(id), self._clock.now()
+        leases, load = await self._committer.call(load_before, snapshot, now)
         try:
             machine = await self._ledger.definition(snapshot.machine, snapshot.version)
         except Unknown:
             machine = None
-        return explain(machine, snapshot, leases, self._clock.now())
+        return explain(machine, snapshot, leases, now, load)
 
     async def progress(self, id: str) -> Progress | None:
         """Return what an operation's action last said of how far it is."""

@@ -36,12 +36,16 @@ __all__ = ["Ledger", "at_rest"]
 TRIES = 50
 
 
+Answer = Callable[[Any], None]
+"""Called on the loop with the snapshot that an input led to, or with the error that says why it was refused."""
+
+
 class _Asked:
     """An input and who waits for its answer. ``fresh``: it is decided from what was just read."""
 
     __slots__ = ("answer", "fresh", "input", "lost", "machine")
 
-    def __init__(self, input: Input, answer: asyncio.Future[Snapshot], machine: Definition | None) -> None:
+    def __init__(self, input: Input, answer: Answer, machine: Definition | None) -> None:
         self.input = input
         self.answer = answer
         self.machine = machine
@@ -124,14 +128,25 @@ class Ledger:
             known: the operation as it was just read, to spare reading it.
             machine: of a `Start`.
         """
+        future: asyncio.Future[Snapshot] = self.committer.loop.create_future()
+        self.ask(operation, input, partial(_give, future), known, machine)
+        return future
+
+    def ask(
+        self,
+        operation: str,
+        input: Input,
+        answer: Answer,
+        known: Snapshot | None = None,
+        machine: Definition | None = None,
+    ) -> None:
+        """Give an input to an operation, as `post` does; ``answer`` is called when it was answered."""
         cell = self._cells.get(operation)
         if cell is None:
             cell = self._cells[operation] = _Cell(operation, known)
-        answer: asyncio.Future[Snapshot] = self.committer.loop.create_future()
         cell.asked.append(_Asked(input, answer, machine))
         if not cell.busy:
             self._advance(cell)
-        return answer
 
     async def submit(self, operation: str, input: Input, machine: Definition | None = None) -> Snapshot:
         """Give an input to an operation; return the snapshot that it led to.
@@ -169,7 +184,7 @@ class Ledger:
                     entry = Entry(decision.snapshot, expected, decision.facts, now)
                     return self.committer.post(entry, partial(self._committed, cell, asked, decision))
                 cell.asked.popleft()
-                _give(asked.answer, decision.snapshot)
+                asked.answer(decision.snapshot)
         if not cell.busy and not self._holds(cell.snapshot):
             self._cells.pop(cell.id, None)
 
@@ -183,7 +198,7 @@ class Ledger:
         return isinstance(phase, Running) and phase.worker == self.holder
 
     def _refuse(self, cell: _Cell, error: BaseException) -> None:
-        _give(cell.asked.popleft().answer, error)
+        cell.asked.popleft().answer(error)
 
     def _committed(
         self, cell: _Cell, asked: _Asked, decision: Decision, won: bool, error: BaseException | None
@@ -198,7 +213,7 @@ class Ledger:
             try:
                 self.settled(decision.snapshot, decision.effects)
             finally:
-                _give(asked.answer, decision.snapshot)
+                asked.answer(decision.snapshot)
         else:
             self._lost(cell, asked)
         self._advance(cell)

@@ -158,8 +158,6 @@ class Worker:
         for attempt in [*self.attempts.values(), *self._lingering.values()]:
             log.error("%r did not end; it stays with worker %s until the lease lapses", attempt, self._session.name)
             attempt.abandon()
-            if attempt.over:
-                attempt.task.cancel()
         if self._alarm is not None:
             self._alarm.cancel()
         for timer in self._timers.values():

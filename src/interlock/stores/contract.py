@@ -19,14 +19,15 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import msgspec
+
 from interlock.interpreter.facts import Fact
 from interlock.interpreter.snapshot import Snapshot
 
 __all__ = ["Entry", "Lease", "Page", "Progress", "Record", "Store"]
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """One decision to commit: ``facts`` led from sequence number ``expected`` (0: the operation is new) to ``snapshot``, at ``at``."""
 
     snapshot: Snapshot
@@ -56,6 +57,7 @@ class Lease:
         process: identity of its process on its machine, ``""`` if unknown: ``boot id/pid/start time``. Lets a neighbour on
             the same machine see that the process is gone before the lease lapses.
         queues, machines: what it serves, for people who ask who could.
+        max_running: how many attempts it performs at the same time.
     """
 
     worker: str
@@ -63,6 +65,7 @@ class Lease:
     process: str = ""
     queues: tuple[str, ...] = ("",)
     machines: tuple[str, ...] = ()
+    max_running: int = 500
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,18 +25,18 @@ from interlock.stores.contract import Entry, Lease, Page, Progress, Record
 from interlock.stores.sqlite_schema import bring_up_to_date
 from interlock.stores.stored import document_text, encode, place_of, read_facts, read_snapshot, same_document
 
-__all__ = ["SqliteStore"]
+__all__ = ["MOVE", "RECORD", "SqliteStore"]
 
 T = TypeVar("T")
 _Row = tuple[Any, ...]
 _OURS = (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
 _read_progress = msgspec.json.Decoder(Progress).decode
 
-_START = """INSERT INTO operation (id, seq, machine, state, status, worker, queue, ready_at, timer_at, snapshot)
+START = """INSERT INTO operation (id, seq, machine, state, status, worker, queue, ready_at, timer_at, snapshot)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"""
-_MOVE = """UPDATE operation SET seq=?, state=?, status=?, worker=?, queue=?, ready_at=?, timer_at=?, snapshot=?
+MOVE = """UPDATE operation SET seq=?, state=?, status=?, worker=?, queue=?, ready_at=?, timer_at=?, snapshot=?
 WHERE id=? AND seq=?"""
-_RECORD = "INSERT INTO journal (operation, seq, at, facts) VALUES ((SELECT key FROM operation WHERE id=?), ?, ?, ?)"
+RECORD = "INSERT INTO journal (operation, seq, at, facts) VALUES ((SELECT key FROM operation WHERE id=?), ?, ?, ?)"
 _RECORDS = "SELECT j.position, o.id, j.seq, j.at, j.facts FROM journal j JOIN operation o ON o.key = j.operation"
 _READY = """SELECT ready_at, key FROM operation WHERE queue=? AND ready_at<=? AND machine IN ({machines})
 ORDER BY ready_at, key LIMIT ?"""
@@ -173,21 +173,21 @@ class SqliteStore:
         return self._transaction(lambda: self._one_by_one(entries, records))
 
     def _all_win(self, starts: Sequence[_Row], moves: Sequence[_Row], records: Sequence[_Row]) -> None:
-        changed = self._db.executemany(_START, starts).rowcount if starts else 0
+        changed = self._db.executemany(START, starts).rowcount if starts else 0
         if moves:
-            changed += self._db.executemany(_MOVE, moves).rowcount
+            changed += self._db.executemany(MOVE, moves).rowcount
         if changed != len(records):
             raise _Lost
-        self._db.executemany(_RECORD, records)
+        self._db.executemany(RECORD, records)
 
     def _one_by_one(self, entries: Sequence[Entry], records: Sequence[_Row]) -> list[bool]:
         won = []
         for entry, record in zip(entries, records, strict=True):
-            sql, row = (_MOVE, _move(entry)) if entry.expected else (_START, _start(entry.snapshot))
+            sql, row = (MOVE, _move(entry)) if entry.expected else (START, _start(entry.snapshot))
             wins = self._db.execute(sql, row).rowcount == 1
             won.append(wins)
             if wins:
-                self._db.execute(_RECORD, record)
+                self._db.execute(RECORD, record)
         return won
 
     def _rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
@@ -232,12 +232,13 @@ class SqliteStore:
         return self._snapshots("SELECT snapshot FROM operation WHERE worker=? ORDER BY key LIMIT ?", (worker, limit))
 
     def renew(self, lease: Lease) -> None:
-        row = (lease.worker, lease.until, lease.process, json.dumps(lease.queues), json.dumps(lease.machines))
-        self._unflushed("INSERT OR REPLACE INTO lease VALUES (?, ?, ?, ?, ?)", [row])
+        served = json.dumps(lease.queues), json.dumps(lease.machines)
+        row = (lease.worker, lease.until, lease.process, *served, lease.max_running)
+        self._unflushed("INSERT OR REPLACE INTO lease VALUES (?, ?, ?, ?, ?, ?)", [row])
 
     def leases(self) -> list[Lease]:
-        rows = self._rows("SELECT worker, until, process, queues, machines FROM lease ORDER BY worker")
-        return [Lease(row[0], row[1], row[2], tuple(json.loads(row[3])), tuple(json.loads(row[4]))) for row in rows]
+        rows = self._rows("SELECT worker, until, process, queues, machines, max_running FROM lease ORDER BY worker")
+        return [Lease(a, b, c, tuple(json.loads(d)), tuple(json.loads(e)), f) for a, b, c, d, e, f in rows]
 
     def retire(self, worker: str) -> None:
         self._unflushed("DELETE FROM lease WHERE worker=?", [(worker,)])

@@ -45,7 +45,8 @@ _FIRST = (
         machines TEXT NOT NULL) WITHOUT ROWID""",
     "CREATE TABLE progress (operation TEXT NOT NULL PRIMARY KEY, token INTEGER NOT NULL, report BLOB NOT NULL) WITHOUT ROWID",
 )
-STEPS: tuple[Sequence[str], ...] = (_FIRST,)
+_SECOND = ("ALTER TABLE lease ADD COLUMN max_running INTEGER NOT NULL DEFAULT 500",)
+STEPS: tuple[Sequence[str], ...] = (_FIRST, _SECOND)
 """The statements that lead from schema n to schema n + 1, for each n from 0 (an empty file)."""
 
 
