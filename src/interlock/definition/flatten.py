@@ -134,8 +134,8 @@ def _row(definition: Definition, state: State | Final, past: bool) -> Row:
     groups = definition.around.get(state.name, ())
     if isinstance(state, Final):
         return Row(
-            state.name, "final", state.status or state.name, state.initial, {}, (), tuple(state.to), "", False, True, False, False, Retry(), Retry(),
-            None, None, None, "refuse", "wait", groups, None, state.outcome, frozenset(),
+            state.name, "final", state.status or state.name, state.initial, {}, (), tuple(state.to), "", False, True, False, False,
+            Retry(), Retry(), None, None, None, "refuse", "wait", groups, None, state.outcome, frozenset(),
         )  # fmt: skip
     exits: dict[str, Exit] = dict(state.on)
     for name in groups:
