@@ -94,7 +94,7 @@ def test_how_often_each_of_the_18_events_stands() -> None:
 def test_kinds_of_states() -> None:
     assert not ironic.provision.drives and not ironic.provision.finals, "every state has an exit"
     assert (len(STABLE), len(WORKING), len(WAITS), len(HOLDS), len(FAILED)) == (6, 9, 5, 3, 7)
-    assert STABLE | WORKING | WAITS | HOLDS | FAILED == set(STORED)
+    assert set(STORED) == STABLE | WORKING | WAITS | HOLDS | FAILED
     assert ironic.provision.initial == ("enroll", "available"), "the second for clients below 1.11"
 
 
@@ -106,7 +106,11 @@ def test_only_the_waits_for_a_node_have_a_deadline_and_it_leads_where_fail_does(
 
 @pytest.mark.parametrize(
     ("version", "lies"),
-    [("1.1", {"available": "None", "inspect_wait": "inspecting"}), ("1.2", {"inspect_wait": "inspecting"}), ("1.39", {})],
+    [
+        ("1.1", {"available": "None", "inspect_wait": "inspecting"}),
+        ("1.2", {"inspect_wait": "inspecting"}),
+        ("1.39", {}),
+    ],
 )
 def test_what_a_client_is_shown(version: str, lies: dict[str, str]) -> None:
     machine = ironic.provision

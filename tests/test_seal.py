@@ -78,7 +78,7 @@ CASES = {
         machine("  a: {initial: true, undo: nothing, then: done_, on: {x: {rollback: done_}}}\n"),
         machine("  a: {initial: true, undo: nothing, then: done_, on: {x: {rollback: failed}}}\n"),
     ),
-    "left-end": (
+    "open-end": (
         machine(A).replace("done_: {final: succeeded}", "done_: {final: succeeded, to: [failed]}"),
         machine("  a: {initial: true, to: [done_]}\n").replace(
             "done_: {final: succeeded}", "done_: {final: succeeded, to: [failed, cancelled]}"

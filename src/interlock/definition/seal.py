@@ -6,7 +6,7 @@ only its text, belong to the checker.
 
     shape        bad-shape
     names        bad-name, long-name, reserved-event, same-status, too-many
-    targets      unknown-target, unknown-member, dead-end, open-choice, dead-branch, rollback-target, left-end
+    targets      unknown-target, unknown-member, dead-end, open-choice, dead-branch, rollback-target, open-end
     kinds        mixed-kind, useless-option, bad-option
     groups       group-cycle, competing-exits
     ways         no-state, no-initial, unreachable, no-way-out
@@ -230,7 +230,7 @@ def _kinds(definition: Definition) -> Iterator[Fault]:
         yield from _options(f"`{name}`", definition.states[name], {"outcome": _OUTCOMES})
         if definition.drives and definition.states[name].to:
             what = "is left again by `to`, in a machine that performs actions"
-            yield Fault("left-end", f"`{name}`", what, "Leave `to` out: what the engine ended stays ended.")
+            yield Fault("open-end", f"`{name}`", what, "Leave `to` out: what the engine ended stays ended.")
     for claim in definition.claims:
         where = f"claim `{claim.name}`"
         yield from _options(where, claim, {"on_conflict": ("reject", "wait", "preempt")})
