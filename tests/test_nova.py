@@ -164,7 +164,6 @@ TASK = {
     "reboot again": steps(
         "reboot_pending reboot_pending",
         "reboot_pending reboot_pending_hard",
-        "reboot_started reboot_pending",
         "reboot_started reboot_pending_hard",
         "reboot_pending_hard reboot_pending_hard",
         "reboot_started_hard reboot_pending_hard",
@@ -308,6 +307,7 @@ _COLD = (
     | pairs("left-end", ("reverted", "error"))
 )
 _UNHANDLED = (
+    *("rebooting", "rebooting_hard"),
     *words("soft_deleting restoring shelving shelving_image_pending_upload shelving_image_uploading"),
     *words("shelving_offloading unshelving image_backup suspending resuming rescuing unrescuing updating_password"),
     *words("resize_migrated resize_finish resize_reverting"),
