@@ -103,4 +103,17 @@ class Crossing(Machine[dict[str, Any]], version=1):
     down = Final("succeeded")
 
 
+class Guarded(Machine[Any], version=1):
+    """A status column that other code writes: several initial values, stored text, few names for events, ends that are left."""
+
+    accepted = State(initial=True, to=["running", "error"])
+    running = State(on={"progress": "running"}, to=["post_copy", "completed", "error"])
+    post_copy = State(to=["completed", "error"], status="running (post-copy)")
+    imported = State(initial=True, to=["accepted"])
+    completed = Final("succeeded", to=["completed", "error"])
+    error = Final("failed", to=["failed"], status="error!", description="left again when the instance is deleted")
+    failed = Final("failed", initial=True)
+
+
 ALL = (Migration, Resize, Loop, Crossing)
+WRITTEN = (*ALL, Guarded)

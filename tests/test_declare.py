@@ -54,6 +54,7 @@ NESTED: Any = When("d", "a")
         (State, {"children": "plan"}, "State(children='plan')"),
         (State, {"timeout": "soon"}, "`soon` is no duration"),
         (Final, {"outcome": None}, "Final(outcome=None): expected text"),
+        (Final, {"outcome": "failed", "to": "queued"}, "Final(to='queued'): expected a list of states"),
         (Claim, {"name": "x", "limit": "2"}, "Claim(limit='2'): expected a whole number"),
         (Children, {"machine": "m", "limit": True}, "Children(limit=True)"),
         (Retry, {"attempts": "3"}, "Retry(attempts='3')"),

@@ -16,7 +16,7 @@ from interlock.definition.document import from_document
 from interlock.definition.draw import FORMATS, arrows, draw
 from interlock.definition.machine import Definition
 from interlock.interpreter.status import STATUS
-from tests.machines import ALL, Migration, Resize
+from tests.machines import WRITTEN, Migration, Resize
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -50,7 +50,7 @@ class Kinds(Machine[dict[str, Any]], version=1):
     early = Group("note", "draining", on={"stop": Rollback("cancelled")}, timeout="1h")
 
 
-MACHINES = [*(one.definition for one in ALL), Alone.definition, Kinds.definition, STATUS]
+MACHINES = [*(one.definition for one in WRITTEN), Alone.definition, Kinds.definition, STATUS]
 
 
 def chain(count: int) -> Definition:

@@ -8,7 +8,7 @@ import pytest
 
 from interlock import Machine
 from interlock.definition.explain import explain
-from tests.machines import ALL, Migration
+from tests.machines import ALL, Guarded, Migration
 
 QUESTIONS = (
     "Who acts:",
@@ -36,3 +36,10 @@ def test_what_it_says_of_a_migration() -> None:
     assert "- Who acts: a worker of queue `host:{source}`" in text
     assert "an attempt is ended when its action is silent for 10s" in text
     assert "| `copying` | MIGRATING |" in text
+
+
+def test_what_it_says_of_a_machine_that_only_guards() -> None:
+    text = explain(Guarded.definition)
+    assert "- May be written next: `running`, `error`" in text
+    assert "The operation failed.\n\n- May be written even after this end: `failed`" in text
+    assert "undone" not in text, "nothing is performed, so nothing is known to be clean"

@@ -10,7 +10,7 @@ import pytest
 from interlock import Definition, Final, IllegalMachine, Machine, State, Unknown
 from interlock.definition.declare import Branch
 from interlock.definition.machine import data_type_of
-from tests.machines import Migration, Move, Resize
+from tests.machines import Guarded, Migration, Move, Resize
 
 
 def test_groups_are_flattened_and_the_nearest_exit_wins() -> None:
@@ -39,18 +39,6 @@ def test_moves_and_views() -> None:
         machine.row("copyin")
 
 
-class Guarded(Machine[Any], version=1):
-    """A status column that other code writes: two initial values, stored text, no exits by event."""
-
-    accepted = State(initial=True, to=["running", "error"])
-    running = State(to=["post_copy", "completed", "error"])
-    post_copy = State(to=["completed", "error"], status="running (post-copy)")
-    imported = State(initial=True, to=["accepted"])
-    error = State(to=["failed"])
-    completed = Final("succeeded")
-    failed = Final("failed", initial=True)
-
-
 def test_a_machine_without_actions_guards() -> None:
     machine = Guarded.definition
     assert not machine.drives
@@ -58,6 +46,15 @@ def test_a_machine_without_actions_guards() -> None:
     assert machine.allows("running", "post_copy") and not machine.allows("accepted", "completed")
     assert not machine.allows("running", "failed"), "nothing is implied where nothing is driven"
     assert machine.table["post_copy"].status == "running (post-copy)"
+
+
+def test_an_end_that_existing_code_leaves_is_still_an_end() -> None:
+    machine = Guarded.definition
+    assert machine.finals == ("completed", "error", "failed") and not machine.drives
+    assert machine.moves["completed"] == {"completed", "error"} and machine.moves["failed"] == frozenset()
+    assert machine.allows("running", "running") and machine.allows("error", "failed")
+    assert not machine.allows("completed", "failed")
+    assert [(event, branch.to) for event, branch in machine.table["error"].targets()] == [("to", "failed")]
 
 
 def test_a_subclass_may_change_a_state_and_inherits_the_data_type() -> None:

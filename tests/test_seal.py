@@ -78,6 +78,12 @@ CASES = {
         machine("  a: {initial: true, undo: nothing, then: done_, on: {x: {rollback: done_}}}\n"),
         machine("  a: {initial: true, undo: nothing, then: done_, on: {x: {rollback: failed}}}\n"),
     ),
+    "open-end": (
+        machine(A).replace("done_: {final: succeeded}", "done_: {final: succeeded, to: [failed]}"),
+        machine("  a: {initial: true, to: [done_]}\n").replace(
+            "done_: {final: succeeded}", "done_: {final: succeeded, to: [failed, cancelled]}"
+        ),
+    ),
     "mixed-kind": (
         machine("  a: {initial: true, pivot: true, then: done_, children: {machine: other}}\n"),
         machine("  a: {initial: true, then: b, children: {machine: other}}\n  b: {pivot: true, then: done_}\n"),

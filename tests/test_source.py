@@ -14,7 +14,7 @@ from interlock import Machine, Refused
 from interlock.definition.document import from_document
 from interlock.definition.machine import Definition
 from interlock.definition.source import to_python
-from tests.machines import ALL
+from tests.machines import WRITTEN
 from tests.test_document import documents
 
 
@@ -31,7 +31,7 @@ def run(source: str, monkeypatch: pytest.MonkeyPatch) -> Definition:
     return machine.definition
 
 
-@pytest.mark.parametrize("machine", ALL, ids=lambda machine: machine.definition.name)
+@pytest.mark.parametrize("machine", WRITTEN, ids=lambda machine: machine.definition.name)
 def test_running_the_source_gives_an_equal_machine(
     machine: type[Machine[Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -328,12 +328,14 @@ class Final(_Named):
         outcome: the operation's last status.
         status: the stored value where it is no identifier.
         initial: a guarded record may be created in it.
+        to: states that existing code writes even after the end. Only a machine that performs nothing may say so.
         description: one sentence for people.
     """
 
     outcome: Outcome
     status: str | None = field(default=None, kw_only=True)
     initial: bool = field(default=False, kw_only=True)
+    to: Sequence[Any] = field(default=(), kw_only=True)
     description: str = field(default="", kw_only=True)
     name: str = field(default="", kw_only=True)
 
@@ -341,6 +343,8 @@ class Final(_Named):
         _expect("Final", self, str, "text", "outcome", "description", "name")
         _expect("Final", self, str, "text", "status", none=True)
         _expect("Final", self, bool, "True or False", "initial")
+        _expect("Final", self, (list, tuple), "a list of states", "to")
+        object.__setattr__(self, "to", tuple(_name_of(target) for target in self.to))
 
     __hash__ = _Named.__hash__
     kind: ClassVar[Literal["final"]] = "final"

@@ -101,6 +101,8 @@ def _state_document(state: State | Final) -> dict[str, Any]:
         document: dict[str, Any] = {"final": state.outcome}
         if state.initial:
             document["initial"] = True
+        if state.to:
+            document["to"] = list(state.to)
     else:
         document = {"initial": True} if state.initial else {}
         if "done" in state.on:

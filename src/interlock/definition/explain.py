@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from interlock.definition.declare import Exit, Retry, State
 from interlock.definition.duration import duration_text
@@ -65,9 +65,13 @@ def _state(definition: Definition, row: Row) -> Iterator[str]:
         yield f"{state.description[0].upper()}{state.description[1:].rstrip('.')}."
         yield ""
     if row.kind == "final":
-        clean = ": every step that had started was undone" if row.outcome != "succeeded" else ""
+        undone = definition.drives and row.outcome != "succeeded"
+        clean = ": every step that had started was undone" if undone else ""
         yield f"The operation {'was cancelled' if row.outcome == 'cancelled' else row.outcome}{clean}."
         yield ""
+        if row.to:
+            yield f"- May be written even after this end: {_listed(row.to)}"
+            yield ""
         return
     assert isinstance(state, State)
     yield f"- Who acts: {_who(row)}"
@@ -76,7 +80,7 @@ def _state(definition: Definition, row: Row) -> Iterator[str]:
     for wait, exit in row.after:
         yield f"- After {duration_text(wait)}: {_exit(exit)}"
     if row.to:
-        yield f"- May be written next: {', '.join(f'`{name}`' for name in row.to)}"
+        yield f"- May be written next: {_listed(row.to)}"
     if definition.drives:
         yield f"- If it fails: {_fails(row)}"
         yield f"- If it takes too long: {_late(definition, row)}"
@@ -84,6 +88,10 @@ def _state(definition: Definition, row: Row) -> Iterator[str]:
         yield f"- A cancel: {_cancel(row)}"
         yield f"- A worker's stop: {_stop(row)}"
     yield ""
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def _who(row: Row) -> str:

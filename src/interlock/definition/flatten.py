@@ -121,8 +121,10 @@ def past_pivot(definition: Definition) -> frozenset[str]:
     return frozenset(name for name in found if not isinstance(definition.states.get(name), Final))
 
 
-def branches_of(definition: Definition, state: State) -> Sequence[Branch]:
+def branches_of(definition: Definition, state: State | Final) -> Sequence[Branch]:
     """Return every branch that leads out of a state, its groups' included."""
+    if isinstance(state, Final):
+        return [Branch(name) for name in state.to]
     exits: list[Exit] = [*state.on.values(), *state.after.values()]
     exits += [exit for name in definition.around.get(state.name, ()) for exit in definition.groups[name].on.values()]
     return [branch for branches in exits for branch in branches] + [Branch(name) for name in state.to]
@@ -132,8 +134,8 @@ def _row(definition: Definition, state: State | Final, past: bool) -> Row:
     groups = definition.around.get(state.name, ())
     if isinstance(state, Final):
         return Row(
-            state.name, "final", state.status or state.name, state.initial, {}, (), (), "", False, True, False, False, Retry(), Retry(),
-            None, None, None, "refuse", "wait", groups, None, state.outcome, frozenset(),
+            state.name, "final", state.status or state.name, state.initial, {}, (), tuple(state.to), "", False, True, False, False,
+            Retry(), Retry(), None, None, None, "refuse", "wait", groups, None, state.outcome, frozenset(),
         )  # fmt: skip
     exits: dict[str, Exit] = dict(state.on)
     for name in groups:

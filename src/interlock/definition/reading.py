@@ -240,7 +240,13 @@ _CHILDREN_READERS: dict[str, Reader] = {
     "join": _text,
     "on_failure": _text,
 }
-_FINAL_READERS: dict[str, Reader] = {"final": _outcome, "initial": _truth, "status": _text, "description": _text}
+_FINAL_READERS: dict[str, Reader] = {
+    "final": _outcome,
+    "initial": _truth,
+    "to": _names,
+    "status": _text,
+    "description": _text,
+}
 _STATE_READERS: dict[str, Reader] = {
     "initial": _truth,
     "then": _exit,

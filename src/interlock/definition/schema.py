@@ -110,6 +110,11 @@ def _final() -> Schema:
         {
             "final": _one_of("succeeded", "failed", "cancelled"),
             "initial": _truth("A guarded record may be created in it."),
+            "to": {
+                "type": "array",
+                "items": _ref("name"),
+                "description": "States that existing code writes even after the end; only where nothing is performed.",
+            },
             "status": _text("The stored value, where it is no identifier."),
             "description": _text("For people."),
         },

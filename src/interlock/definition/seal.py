@@ -6,7 +6,7 @@ only its text, belong to the checker.
 
     shape        bad-shape
     names        bad-name, long-name, reserved-event, same-status, too-many
-    targets      unknown-target, unknown-member, dead-end, open-choice, dead-branch, rollback-target
+    targets      unknown-target, unknown-member, dead-end, open-choice, dead-branch, rollback-target, open-end
     kinds        mixed-kind, useless-option, bad-option
     groups       group-cycle, competing-exits
     ways         no-state, no-initial, unreachable, no-way-out
@@ -105,7 +105,8 @@ def _limits(definition: Definition) -> Iterator[Fault]:
         if count > limit:
             yield Fault("too-many", "machine", f"has {count:,} {what}", f"Stay below {limit:,}, or split the machine.")
             return
-    own = sum(len(state.on) + len(state.after) + len(state.to) for _, state in _states(definition))
+    own = sum(len(state.on) + len(state.after) for _, state in _states(definition))
+    own += sum(len(one.to) for one in definition.states.values())
     given = sum(
         len(definition.groups[group].on)
         for _, state in _states(definition)
@@ -227,6 +228,9 @@ def _kinds(definition: Definition) -> Iterator[Fault]:
                 yield Fault("bad-option", where, "has a limit below 1 for its children", "Leave it out to run all.")
     for name in definition.finals:
         yield from _options(f"`{name}`", definition.states[name], {"outcome": _OUTCOMES})
+        if definition.drives and definition.states[name].to:
+            what = "is left again by `to`, in a machine that performs actions"
+            yield Fault("open-end", f"`{name}`", what, "Leave `to` out: what the engine ended stays ended.")
     for claim in definition.claims:
         where = f"claim `{claim.name}`"
         yield from _options(where, claim, {"on_conflict": ("reject", "wait", "preempt")})
@@ -252,7 +256,8 @@ def _targets(definition: Definition) -> Iterator[Fault]:
     for where, state in _states(definition):
         places += [(f"{where}, `{event}`", exit) for event, exit in state.on.items()]
         places += [(f"{where}, after {wait:g} s", exit) for wait, exit in state.after.items()]
-        places += [(f"{where}, `to`", (Branch(name),)) for name in state.to]
+    for name, one in definition.states.items():
+        places += [(f"`{name}`, `to`", (Branch(target),)) for target in one.to]
     for name, group in definition.groups.items():
         places += [(f"group `{name}`, `{event}`", exit) for event, exit in group.on.items()]
     for where, exit in places:
@@ -317,10 +322,9 @@ def _ways(definition: Definition) -> Iterator[Fault]:
     if not definition.initial:
         yield Fault("no-initial", "machine", "has no initial state", "Mark one state with initial=True.")
         return
-    edges: dict[str, set[str]] = {name: set() for name in definition.states}
-    for name, state in definition.states.items():
-        if isinstance(state, State):
-            edges[name] = {branch.to for branch in branches_of(definition, state)}
+    edges = {
+        name: {branch.to for branch in branches_of(definition, state)} for name, state in definition.states.items()
+    }
     reached = _closure(edges, definition.initial)
     ends = {end for name in reached for end in definition.moves[name]}
     if definition.drives:
