@@ -32,7 +32,7 @@ FLOORS: Mapping[str, Sequence[str]] = {
     "sync": _BESIDE_RUNTIME,
     "compute": _BESIDE_RUNTIME,
     "testing": _BESIDE_RUNTIME,
-    "bench": _BESIDE_RUNTIME,
+    "bench": (*_BESIDE_RUNTIME, "guards"),
     "hosts": ("errors", "definition", "interpreter"),
     "cli": (*_BESIDE_RUNTIME, "guards", "sync", "compute", "testing", "bench", "hosts"),
 }
@@ -44,7 +44,7 @@ THIRD_PARTY: Mapping[str, Sequence[str]] = {
     "runtime": ("msgspec",),
     "compute": ("msgspec", "qemu"),
     "testing": ("msgspec",),
-    "bench": ("msgspec",),
+    "bench": ("msgspec", "automat", "automaton", "django", "django_fsm", "transitions"),
     "cli": ("msgspec", "yaml", "click", "rich"),
 }
 _PURE = ("errors", "definition", "interpreter")
