@@ -33,12 +33,14 @@ FLOORS: Mapping[str, Sequence[str]] = {
     "compute": _BESIDE_RUNTIME,
     "testing": _BESIDE_RUNTIME,
     "bench": _BESIDE_RUNTIME,
+    "checking": ("errors", "definition", "interpreter"),
     "hosts": ("errors", "definition", "interpreter"),
-    "cli": (*_BESIDE_RUNTIME, "guard", "sync", "compute", "testing", "bench", "hosts"),
+    "cli": (*_BESIDE_RUNTIME, "guard", "sync", "compute", "testing", "bench", "hosts", "checking"),
 }
 THIRD_PARTY: Mapping[str, Sequence[str]] = {
     "definition": ("msgspec", "yaml", "fast_sugiyama"),
     "interpreter": ("msgspec",),
+    "checking": ("msgspec",),
     "stores": ("msgspec",),
     "runtime": ("msgspec",),
     "compute": ("msgspec", "qemu"),
@@ -46,7 +48,7 @@ THIRD_PARTY: Mapping[str, Sequence[str]] = {
     "bench": ("msgspec",),
     "cli": ("msgspec", "yaml", "click", "rich"),
 }
-_PURE = ("errors", "definition", "interpreter", "guard")
+_PURE = ("errors", "definition", "interpreter", "checking", "guard")
 _IMPURE = {
     **dict.fromkeys(("time", "datetime.datetime", "datetime.date"), "take `now` as an argument"),
     **dict.fromkeys(("random", "secrets", "uuid"), "take the id or the seed as an argument"),

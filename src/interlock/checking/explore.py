@@ -1,7 +1,7 @@
 """Exploring: everything that the interpreter can do with a machine, breadth first, by calling `decide` and nothing else.
 
 1.  A node is a situation (`situation`): a plain snapshot, the ledger of what was begun, and the shortest way there.
-2.  From each node every input is tried that can come (`trials`). What `decide` refuses leads nowhere; what it raises otherwise is a finding.
+2.  From each node every input is tried that can come (`trials`). What `decide` refuses leads nowhere; if it fails, that is a finding.
 3.  Every decision is held to what must be true of it (`promises`), also when it leads to a situation that is known.
 4.  When nothing new is found, the stages of rollbacks that no way has led through yet are added: any step that was ever begun may be undone
     for any end that something rolls back to. Then it goes on.
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from msgspec.structs import replace
 
 from interlock.checking.finding import CODES, Finding
-from interlock.checking.promises import Ledger, broken, ledger_after
+from interlock.checking.promises import FAULT, Ledger, broken, ledger_after
 from interlock.checking.situation import NOW, key_of, plain
 from interlock.checking.trying import Trial, data_of, starts, trials
 from interlock.definition.machine import Definition
@@ -36,8 +36,8 @@ class Budget:
         decisions: tried, about 30,000 a second.
     """
 
-    situations: int = 20_000
-    decisions: int = 500_000
+    situations: int = 50_000
+    decisions: int = 1_000_000
 
 
 @dataclass(slots=True)
@@ -72,6 +72,7 @@ class Exploration:
     forward: list[set[int]] = field(default_factory=list)
     stuck: dict[str, tuple[int, str]] = field(default_factory=dict)
     _known: dict[Hashable, int] = field(default_factory=dict)
+    _found: set[tuple[str, str]] = field(default_factory=set)
 
     def story(self, node: int, *more: str) -> tuple[str, ...]:
         """Return the shortest way to a node, and what happens then."""
@@ -99,7 +100,8 @@ class Exploration:
 
     def find(self, code: str, state: str, what: str, story: tuple[str, ...], mend: str) -> None:
         """Keep a finding, the first of its code in a state."""
-        if not any(one.code == code and one.state == state for one in self.findings):
+        if (code, state) not in self._found:
+            self._found.add((code, state))
             self.findings.append(Finding(code, CODES[code].severity, state, what, story, mend))
 
 
@@ -160,9 +162,11 @@ def _try(seen: Exploration, node: int, trial: Trial) -> None:
     except Exception as error:
         what = f"the interpreter fails on it: {type(error).__name__}: {error}"
         state = before.state if before else ""
-        mend = "This is a fault of the interpreter: report it with this machine."
-        return seen.find("broken-rule", state, what, seen.story(node, trial.words), mend)
+        return seen.find("broken-rule", state, what, seen.story(node, trial.words), FAULT)
     if not decision.facts:
+        if trial.must and before:
+            what = f"nothing follows from it when {trial.words or 'a worker takes it'}"
+            seen.find("broken-rule", before.state, what, seen.story(node, trial.words), FAULT)
         return
     ledger = ledger_after(machine, before, trial.input, decision, seen.nodes[node].ledger if before else ())
     for one in broken(machine, before, trial.input, decision, ledger):
@@ -189,7 +193,7 @@ def _add_stages(seen: Exploration) -> bool:
         begun.update(dict.fromkeys(node.snapshot.steps, ""))
         if node.snapshot.rollback and isinstance(node.snapshot.phase, Queued) and not node.snapshot.paused:
             backs.setdefault(node.snapshot.rollback.to, number)
-    for end, number in backs.items():
+    for number in backs.values():
         like = seen.nodes[number].snapshot
         for step in begun:
             other = next((one for one in begun if one != step), None)

@@ -71,7 +71,7 @@ def _phase(phase: Phase, pending: bool) -> Phase:
         # When a way on is pending it does not matter any more why the attempt was cut first.
         cut = "event" if pending and phase.cut else phase.cut
         until = None if phase.until is None or cut else LATER
-        return Running(phase.kind, phase.state, TOKEN, WORKER, 0.0, queue=phase.queue, until=until, cut=cut)  # type: ignore[arg-type]  # msgspec.Struct fields
+        return Running(phase.kind, phase.state, TOKEN, WORKER, 0.0, queue=phase.queue, until=until, cut=cut)
     if isinstance(phase, Queued):
         return Queued(phase.kind, phase.state, 0.0, phase.queue)
     if isinstance(phase, Stuck):

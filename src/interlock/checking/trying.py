@@ -34,7 +34,7 @@ class Trial(NamedTuple):
 
     ``course``: the clock, a worker, a signal, a resume: what brings an operation forward. ``caller``: a cancel, a pause or a deadline,
     which nobody may count on. ``person``: who repairs what is stuck. ``code``: existing code that writes the next state. ``cause``: what
-    it means for a stuck operation: ``out`` of attempts or time, or nothing.
+    it means for a stuck operation: ``out`` of attempts or time, or nothing. ``must``: something has to follow from it.
     """
 
     words: str
@@ -42,6 +42,7 @@ class Trial(NamedTuple):
     snapshot: Snapshot | None
     by: By = "course"
     cause: str = ""
+    must: bool = False
 
 
 class _Everywhere(frozenset[str]):
@@ -80,16 +81,17 @@ def trials(machine: Definition, at: Snapshot) -> Iterator[Trial]:
     if isinstance(phase, Running):
         yield from _attempt(machine, row, at, phase)
     elif isinstance(phase, Queued):
-        yield Trial("", i.Take(OFFER), at)
+        yield Trial("", i.Take(OFFER), at, must=not at.paused)
     if not at.paused:
+        fires = not (at.rollback or at.pending or isinstance(phase, Stuck))
         for name, by in _timers(row, at):
-            yield Trial(_time(row, name), i.Tick(), _due(at, name), by, "out" if by == "course" else "")
+            yield Trial(_time(row, name), i.Tick(), _due(at, name), by, "out" if by == "course" else "", must=fires)
     for event in row.exits:
         yield Trial(f"the signal `{event}` arrives", i.Signal(event), at)
     if ends_clean(machine, "cancelled") or row.cancel == "refuse":
         yield Trial("it is cancelled", i.Cancel(), at, "caller")
     if at.paused:
-        yield Trial("it is resumed", i.Resume(), at)
+        yield Trial("it is resumed", i.Resume(), at, must=True)
         for name, by in _timers(row, at):
             yield Trial(f"meanwhile {_time(row, name)}; it is resumed", i.Resume(), _due(at, name), by, "out")
     else:
@@ -156,13 +158,13 @@ def _attempt(machine: Definition, row: Row, at: Snapshot, attempt: Running) -> I
     else:
         yield Trial(f"the worker of {what} stops and hands it over", i.Stopped(TOKEN), at)
         yield Trial(f"{what} has lost its last worker", i.Lapsed(WORKER), replace(at, lost=LIMITLESS))
-    yield Trial(f"the worker of {what} dies", i.Lapsed(WORKER), at)
+    yield Trial(f"the worker of {what} dies", i.Lapsed(WORKER), at, must=True)
     if attempt.cut is None:
         if attempt.until is not None:
             late = replace(at, phase=replace(attempt, until=NOW))
-            yield Trial(f"{what} runs into its timeout", i.Tick(), late)
+            yield Trial(f"{what} runs into its timeout", i.Tick(), late, must=True)
         if attempt.kind == "perform" and row.heartbeat is not None:
-            yield Trial(f"{what} misses its heartbeat", i.Silent(TOKEN), at)
+            yield Trial(f"{what} misses its heartbeat", i.Silent(TOKEN), at, must=True)
 
 
 def _errors(row: Row, attempt: Running) -> Sequence[str]:
@@ -183,10 +185,11 @@ def _outcomes(row: Row, at: Snapshot, attempt: Running) -> Iterator[Trial]:
             if event in ("failed", "timeout") or (at.pending and event != "done"):
                 continue
             words = f"`{row.name}` is done" if event == "done" else f"`{row.name}` ends with `{event}`"
-            yield Trial(words, i.Done(TOKEN, event), at)
             yield Trial(words, i.Done(TOKEN, event, offer=OFFER), at)
+            yield Trial(words, i.Done(TOKEN, event), at)
             for answers, more in _answers(exit):
                 yield Trial(words + more, i.Done(TOKEN, event, answers=answers), at)
+        yield Trial(f"`{row.name}` ends with an outcome for which it has no exit", i.Done(TOKEN, "?"), at)
 
 
 def _answers(exit: Exit) -> list[tuple[Mapping[str, bool], str]]:
