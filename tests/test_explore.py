@@ -91,8 +91,15 @@ def test_the_shortest_way_is_told() -> None:
         "`starting` is done",
     )
     assert seen.stuck.keys() == {"confirming"}
-    assert seen.stuck["confirming"][1] == "`confirming` fails for the last time"
-    assert explore(Crossing.definition).stuck.keys() == {"leaping", "flying"}
+    assert seen.stuck["confirming"].words == "`confirming` fails for the last time"
+    stalls = explore(Crossing.definition).stuck
+    assert {state: stall.late for state, stall in stalls.items()} == {"leaping": False, "flying": True}
+
+
+def test_a_long_story_tells_its_end() -> None:
+    seen = explore(chain(60))
+    story = seen.story(seen.first["end"])
+    assert len(story) == 41 and story[0] == "after 21 earlier events" and story[-1] == "`s59` is done"
 
 
 def test_a_budget_that_runs_out_says_so() -> None:

@@ -13,7 +13,13 @@ from importlib import import_module
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-GENERATORS = ["interlock.definition.schema", "tools.cli_reference", "tools.generate_sync", "tools.reference"]
+GENERATORS = [
+    "interlock.checking.finding",
+    "interlock.definition.schema",
+    "tools.cli_reference",
+    "tools.generate_sync",
+    "tools.reference",
+]
 
 
 def generated() -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -58,6 +58,7 @@ def check(
     target: Definition | type[Machine[Any]],
     budget: Budget | None = None,
     beside: Iterable[Definition | type[Machine[Any]]] = (),
+    watch: Callable[[int], None] | None = None,
 ) -> Report:
     """Check a machine.
 
@@ -65,6 +66,7 @@ def check(
         target: the machine; building it has refused what contradicts itself already.
         budget: how much of its behaviour is explored at most.
         beside: other machines that run with it: their claims are held against its own, and children are looked up among them.
+        watch: told now and then how many situations were seen.
 
     Returns:
         what was found. If the budget did not suffice, ``complete`` is false and ``note`` says how much was seen.
@@ -84,7 +86,7 @@ def check(
     read = ways(machine)
     findings: list[Finding] = []
     if machine.drives:
-        seen = explore(machine, budget)
+        seen = explore(machine, budget, watch)
         findings += seen.findings
         findings += _seen(seen)
         story = _stories(seen, read)
@@ -119,20 +121,20 @@ def _note(seen: Exploration) -> str:
     entered, states = len(seen.first), len(seen.machine.states)
     return (
         f"the budget ran out after {what}, in {entered:,} of {states:,} states: "
-        "nothing is proved about the rest; give it a larger --budget"
+        "nothing is proved about the rest; give it a larger budget"
     )
 
 
 def _seen(seen: Exploration) -> Iterator[Finding]:
     """Yield what follows from all that was seen together."""
     machine = seen.machine
-    for state, (node, words) in seen.stuck.items():
-        row = machine.table[state]
-        what = "stands at or after the pivot and can run out of attempts or time: then the operation is stuck and waits for a person"
-        mend = "Use retry=Retry.forever(), or an exit for `failed` that leads forward."
-        if row.retry.attempts is None and not row.retry.errors:
+    for state, stall in seen.stuck.items():
+        short = "time" if stall.late else "attempts"
+        what = f"stands at or after the pivot and can run out of {short}: then the operation is stuck and waits for a person"
+        mend = "Give it retry=Retry.forever(), or an exit for `failed` that leads forward."
+        if stall.late:
             mend = "Give it an exit for `timeout` that leads forward, or no bound of the whole stay."
-        yield Finding("stuck-after-pivot", "warning", state, what, seen.story(node, words), mend)
+        yield Finding("stuck-after-pivot", "warning", state, what, seen.story(stall.node, stall.words), mend)
     if not seen.complete:
         return
     for name in machine.states:

@@ -10,8 +10,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -19,12 +20,14 @@ from interlock.checking.finding import CODES, Finding
 from interlock.checking.promises import FAULT, Ledger, broken, ledger_after
 from interlock.checking.situation import NOW, key_of, plain
 from interlock.checking.trying import Trial, data_of, starts, trials
+from interlock.checking.written import STORY, told
 from interlock.definition.machine import Definition
 from interlock.errors import InterlockError, Refused
+from interlock.interpreter import inputs as i
 from interlock.interpreter.decide import Decision, decide
 from interlock.interpreter.snapshot import Ended, Queued, Snapshot, Stuck
 
-__all__ = ["Budget", "Exploration", "explore"]
+__all__ = ["Budget", "Exploration", "Stall", "explore"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +43,21 @@ class Budget:
     decisions: int = 1_000_000
 
 
+class Stall(NamedTuple):
+    """How an operation got stuck: from which node, by what, and whether it was time that it was out of."""
+
+    node: int
+    words: str
+    late: bool
+
+
 @dataclass(slots=True)
 class _Node:
     snapshot: Snapshot
     ledger: Ledger
     parent: int
     words: str
+    depth: int
 
 
 @dataclass
@@ -59,7 +71,7 @@ class Exploration:
         refused: why the interpreter would not start the machine, if it would not.
         first: for each state that was entered the first node in it.
         forward: for each node the nodes that it leads to by itself, without a person's help.
-        stuck: for each state the node and the words by which it first got stuck past the pivot for want of attempts or time.
+        stuck: for each state how an operation first got stuck past the pivot in it, for want of attempts or time.
     """
 
     machine: Definition
@@ -70,17 +82,18 @@ class Exploration:
     refused: str = ""
     first: dict[str, int] = field(default_factory=dict)
     forward: list[set[int]] = field(default_factory=list)
-    stuck: dict[str, tuple[int, str]] = field(default_factory=dict)
+    stuck: dict[str, Stall] = field(default_factory=dict)
     _known: dict[Hashable, int] = field(default_factory=dict)
     _found: set[tuple[str, str]] = field(default_factory=set)
 
     def story(self, node: int, *more: str) -> tuple[str, ...]:
         """Return the shortest way to a node, and what happens then."""
         words: list[str] = []
-        while node >= 0:
-            words.append(self.nodes[node].words)
+        while node >= 0 and len(words) < STORY:
+            if self.nodes[node].words:
+                words.append(self.nodes[node].words)
             node = self.nodes[node].parent
-        return (*(one for one in reversed(words) if one), *(one for one in more if one))
+        return (*told(words, self.nodes[node].depth if node >= 0 else 0), *(one for one in more if one))
 
     def add(self, snapshot: Snapshot, ledger: Ledger, parent: int, words: str) -> int:
         """Return the node of a snapshot's situation, a new one if it was not known."""
@@ -88,7 +101,8 @@ class Exploration:
         known = self._known.get(key)
         if known is None:
             known = self._known[key] = len(self.nodes)
-            self.nodes.append(_Node(snapshot, ledger, parent, words))
+            depth = self.nodes[parent].depth if parent >= 0 else 0
+            self.nodes.append(_Node(snapshot, ledger, parent, words, depth + bool(words)))
             self.forward.append(set())
             if not snapshot.rollback:
                 self.first.setdefault(snapshot.state, known)
@@ -105,8 +119,15 @@ class Exploration:
             self.findings.append(Finding(code, CODES[code].severity, state, what, story, mend))
 
 
-def explore(machine: Definition, budget: Budget | None = None) -> Exploration:
+def explore(
+    machine: Definition, budget: Budget | None = None, watch: Callable[[int], None] | None = None
+) -> Exploration:
     """Return all that the interpreter can do with a machine, as far as the budget goes.
+
+    Args:
+        machine: what to explore.
+        budget: how much at most.
+        watch: told now and then how many situations were seen.
 
     >>> from interlock import Final, Machine, State
     >>> class Deploy(Machine[dict[str, str]], version=1):
@@ -131,6 +152,8 @@ def explore(machine: Definition, budget: Budget | None = None) -> Exploration:
         while done < len(seen.nodes):
             if len(seen.nodes) > allowed.situations or seen.decisions > allowed.decisions:
                 return seen
+            if watch and not done % 500:
+                watch(len(seen.nodes))
             _expand(seen, done)
             done += 1
         if not _add_stages(seen):
@@ -180,8 +203,10 @@ def _try(seen: Exploration, node: int, trial: Trial) -> None:
 
 def _note_stuck(seen: Exploration, node: int, trial: Trial, decision: Decision) -> None:
     phase = decision.snapshot.phase
-    if isinstance(phase, Stuck) and phase.code == "past-pivot" and trial.cause == "out":
-        seen.stuck.setdefault(decision.snapshot.state, (node, trial.words))
+    newly = trial.snapshot is not None and not isinstance(trial.snapshot.phase, Stuck)
+    if newly and isinstance(phase, Stuck) and phase.code == "past-pivot" and trial.cause == "out":
+        late = isinstance(trial.input, i.Tick | i.Resume)
+        seen.stuck.setdefault(decision.snapshot.state, Stall(node, trial.words, late))
 
 
 def _add_stages(seen: Exploration) -> bool:

@@ -129,7 +129,6 @@ SEALED: Mapping[str, str] = {
     "view-twice": "A view gives a state two public names.",
     "view-missing": "A view has no public name for a state.",
     "illegal-document": "The document describes no machine.",
-    "limit-exceeded": "The document is larger than the limit.",
 }
 """What is refused before there is a machine to check: found as errors under these codes."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 
 from interlock.checking.finding import CODES, Finding
@@ -12,8 +12,10 @@ from interlock.definition.duration import duration_text
 from interlock.definition.flatten import Row
 from interlock.definition.machine import Definition
 
-__all__ = ["Story", "driven", "guarded", "timers", "ways"]
+__all__ = ["STORY", "Story", "driven", "guarded", "timers", "told", "ways"]
 
+STORY = 40
+"""Events that a story tells at most."""
 Story = Callable[[str], tuple[str, ...]]
 """The way to a state, in words."""
 
@@ -30,8 +32,8 @@ def ways(machine: Definition) -> Story:
     """
 
     @cache
-    def parents() -> Mapping[str, tuple[str, str]]:
-        found: dict[str, tuple[str, str]] = {name: ("", f"it starts in `{name}`") for name in machine.initial}
+    def parents() -> Mapping[str, tuple[str, str, int]]:
+        found: dict[str, tuple[str, str, int]] = {name: ("", f"it starts in `{name}`", 1) for name in machine.initial}
         todo = deque(machine.initial)
         while todo:
             name = todo.popleft()
@@ -42,18 +44,24 @@ def ways(machine: Definition) -> Story:
             leads += [(to, f"it ends in `{to}`") for to in sorted(machine.moves[name])]
             for to, words in leads:
                 if to not in found:
-                    found[to] = (name, words)
+                    found[to] = (name, words, found[name][2] + 1)
                     todo.append(to)
         return found
 
     def story(state: str) -> tuple[str, ...]:
-        words = []
-        while state:
-            state, said = parents().get(state, ("", ""))
+        words: list[str] = []
+        while state in parents() and len(words) < STORY:
+            state, said, _ = parents()[state]
             words.append(said)
-        return tuple(word for word in reversed(words) if word)
+        return told(words, parents()[state][2] if state in parents() else 0)
 
     return story
+
+
+def told(newest_first: Sequence[str], earlier: int) -> tuple[str, ...]:
+    """Return a story in the order of its events; of a long one the beginning is only counted."""
+    begin = (f"after {earlier:,} earlier events",) if earlier else ()
+    return (*begin, *reversed(newest_first))
 
 
 def _finding(code: str, state: str, what: str, mend: str, story: tuple[str, ...] = ()) -> Finding:
