@@ -23,7 +23,10 @@ from interlock.compute.live_migration import LiveMigration
 from interlock.definition.document import from_document, load, read_document, to_document
 from interlock.definition.machine import Definition
 from interlock.definition.source import to_python
+from interlock.interpreter import facts as f
+from interlock.interpreter import rollback
 from interlock.interpreter.status import STATUS
+from interlock.interpreter.turn import Turn
 from tests.house import ROOT
 
 GOLDEN = Path(__file__).parent / "golden" / "check"
@@ -121,6 +124,22 @@ def test_a_budget_that_runs_out_proves_nothing() -> None:
 def test_children_that_cannot_run_yet_are_not_said_to_be_explored() -> None:
     report = checked("claim-deadlock", "good")
     assert not report.complete and report.note.startswith("its behaviour was not explored")
+
+
+def test_a_rule_that_is_broken_is_reported_with_its_story(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checker asks the interpreter itself, so it also proves the interpreter."""
+
+    def hasty(turn: Turn, state: str) -> None:
+        turn.add(f.Undone(state))
+        assert turn.after.rollback is not None
+        turn.enter(turn.after.rollback.to)
+
+    monkeypatch.setattr(rollback, "undone", hasty)
+    report = check(LiveMigration)
+    one = next(one for one in report.errors if (one.code, one.state) == ("left-behind", "copying"))
+    assert one.what == "it ends as cancelled and `preparing` was begun and not undone"
+    assert one.story[:3] == ("an operation starts in `checking`", "`checking` is done", "`preparing` is done")
+    assert one.story[-1] == "`copying` is undone" and "fault of the interpreter" in one.mend
 
 
 # Accepting

@@ -225,7 +225,8 @@ def _add_stages(seen: Exploration) -> bool:
             for steps in [(step,)] if other is None else [(step,), (other, step)]:
                 stage = replace(like, steps=steps, phase=Queued("undo", step, 0.0))
                 if not seen.knows(stage):
-                    seen.add(stage, steps, number, f"`{step}` is to be undone too")
+                    begun_too = " and then ".join(f"`{one}`" for one in steps)
+                    seen.add(stage, steps, number, f"where {begun_too} was begun instead, this is undone")
     return len(seen.nodes) > count
 
 

@@ -11,7 +11,8 @@ number of situations linear in the number of states, where undo lists would make
 itself is cut to its newest steps.
 
 Not told apart, because decide's rules make them the same: a signal that is held and one that comes as soon as its state is entered; a
-breakpoint and a pause at that moment; an attempt that recovers and one that does not.
+breakpoint and a pause at that moment; an attempt that recovers and one that does not. Left out: what a caller sets for one operation at its
+start, but for a deadline.
 """
 
 from __future__ import annotations

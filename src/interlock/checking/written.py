@@ -93,7 +93,7 @@ def guarded(machine: Definition, story: Story) -> Iterator[Finding]:
     for row in machine.table.values():
         if row.kind == "final":
             # Only newer definitions let a final state be left.
-            left = tuple(getattr(machine.states[row.name], "to", ()))
+            left: tuple[str, ...] = getattr(machine.states[row.name], "to", ())
             if left:
                 what = f"is an end, and is left again for {', '.join(f'`{name}`' for name in left)}"
                 mend = "Make it a State if it is no end; else start a new record, or operation, for what follows."
