@@ -33,13 +33,15 @@ FLOORS: Mapping[str, Sequence[str]] = {
     "compute": _BESIDE_RUNTIME,
     "testing": _BESIDE_RUNTIME,
     "bench": (*_BESIDE_RUNTIME, "guards"),
+    "checking": ("errors", "definition", "interpreter"),
     "hosts": ("errors", "definition", "interpreter"),
-    "cli": (*_BESIDE_RUNTIME, "guards", "sync", "compute", "testing", "bench", "hosts"),
+    "cli": (*_BESIDE_RUNTIME, "guards", "sync", "compute", "testing", "bench", "hosts", "checking"),
 }
 THIRD_PARTY: Mapping[str, Sequence[str]] = {
     "definition": ("msgspec", "yaml", "fast_sugiyama"),
     "guards": ("sqlalchemy", "django"),
     "interpreter": ("msgspec",),
+    "checking": ("msgspec",),
     "stores": ("msgspec",),
     "runtime": ("msgspec",),
     "compute": ("msgspec", "qemu"),
@@ -47,7 +49,7 @@ THIRD_PARTY: Mapping[str, Sequence[str]] = {
     "bench": ("msgspec", "automat", "automaton", "django", "django_fsm", "transitions"),
     "cli": ("msgspec", "yaml", "click", "rich"),
 }
-_PURE = ("errors", "definition", "interpreter")
+_PURE = ("errors", "definition", "interpreter", "checking")
 _IMPURE = {
     **dict.fromkeys(("time", "datetime.datetime", "datetime.date"), "take `now` as an argument"),
     **dict.fromkeys(("random", "secrets", "uuid"), "take the id or the seed as an argument"),

@@ -44,7 +44,7 @@ SHORTEST = 4
 
 COMMANDS = {
     "demo": "interlock.cli.demo:demo",
-    "check": "interlock.cli.machines:check",
+    "check": "interlock.cli.check:check",
     "draw": "interlock.cli.machines:draw",
     "explain": "interlock.cli.machines:explain",
     "convert": "interlock.cli.machines:convert",

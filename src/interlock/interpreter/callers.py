@@ -53,7 +53,7 @@ def signal(turn: Turn, input: i.Signal) -> None:
     if input.key and input.key in after.keys:
         return
     where = f"operation `{after.id}` ({after.machine}, in `{after.state}`, {after.status})"
-    known = {event for one in turn.machine.table.values() for event in one.exits} - RESERVED_EVENTS
+    known = turn.machine.events - RESERVED_EVENTS
     if input.event in RESERVED_EVENTS:
         raise NotPossible(
             f"{where}: `{input.event}` is an action's outcome, not a signal", possible(turn.machine, after)
