@@ -8,18 +8,19 @@ async with Interlock("sqlite:///ops.db", actions=[qemu]) as interlock:
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar, overload
 
+from msgspec import structs
+
 from interlock.definition.data import fit
-from interlock.definition.duration import Duration, seconds
+from interlock.definition.duration import Duration
 from interlock.definition.machine import Definition, Machine, data_type_of, definition_of
-from interlock.errors import Conflict, KeyReused, Refused, Unknown
+from interlock.errors import Conflict, Refused, Unknown
 from interlock.interpreter import inputs as i
-from interlock.interpreter.facts import Bounds, Entered, Started
+from interlock.interpreter.facts import Entered
 from interlock.interpreter.snapshot import Snapshot, Status
 from interlock.interpreter.why import Why
 from interlock.interpreter.why import why as explain
@@ -29,11 +30,13 @@ from interlock.runtime.clock import Clock, SystemClock, new_id, process_identity
 from interlock.runtime.committer import Committer, Driver
 from interlock.runtime.follower import Follower
 from interlock.runtime.handle import Handle
-from interlock.runtime.ledger import Ledger, unknown_operation
+from interlock.runtime.ledger import Ledger
 from interlock.runtime.limits import Limits
 from interlock.runtime.session import Session
+from interlock.runtime.starting import bounds_of, id_for, same_start
 from interlock.runtime.worker import Worker
 from interlock.stores.contract import Lease, Page, Progress, Record, Store
+from interlock.stores.opening import open_store
 
 __all__ = ["Handle", "Interlock"]
 
@@ -90,7 +93,13 @@ class Interlock:
         new_name: Callable[[], str] = session_name,
         process: str | None = None,
     ) -> None:
-        _check(max_running=max_running, lease_seconds=lease_seconds, poll_seconds=poll_seconds)
+        for name, value in {
+            "max_running": max_running,
+            "lease_seconds": lease_seconds,
+            "poll_seconds": poll_seconds,
+        }.items():
+            if not value > 0:
+                raise Refused(f"Interlock({name}={value!r}): must be above 0")
         self._actions: dict[str, Actions[Any]] = {}
         for one in actions:
             if one.definition.name in self._actions:
@@ -104,7 +113,7 @@ class Interlock:
         self._by = by
         self._grace_seconds = grace_seconds
         self._poll_seconds = poll_seconds
-        self._committer = Committer(partial(_open_store, store), committer)
+        self._committer = Committer(partial(open_store, store), committer)
         self._ledger = Ledger(self._committer, self._clock)
         self._worker: Worker | None = None
         if bool(self._actions) if worker is None else worker:
@@ -221,21 +230,66 @@ class Interlock:
         breaks = tuple(breakpoints)
         if breaks:
             self._limits.count("breakpoints", len(breaks), "breakpoints")
-        bounds = self._bounds(deadline, timeouts, within, retries)
-        operation = self._new_id() if key is None else self._id_for(definition, key)
+        bounds = bounds_of(self._clock.now(), deadline, timeouts, within, retries)
+        operation = self._new_id() if key is None else id_for(self._limits, definition, key)
         self._limits.text("id_characters", operation, "operation id")
-        offer = None if self._worker is None else self._worker.offer(definition.name, definition.version)
+        input = i.Start(operation, given, state, self._who(by), bounds, breaks)
         try:
-            input = i.Start(operation, given, state, self._who(by), bounds, breaks, offer)
-            snapshot = await self._ledger.submit(operation, input, definition)
+            snapshot = await self._begin(definition, input)
         except Conflict as error:
             if key is None or not error.details.get("exists"):
                 raise
-            snapshot = await self._same(operation, definition, key, given)
+            records = await self._committer.call(lambda store: store.journal(operation, 0, 1))
+            same_start(records, definition, key, given)
+            snapshot = await self._ledger.load(operation)
+        return Handle(self, operation, snapshot, data_type)
+
+    async def adopt(
+        self,
+        machine: type[Machine[Any]] | Definition | str,
+        data: Mapping[str, Any],
+        *,
+        state: str,
+        record: str,
+        steps: Sequence[str] | None = None,
+        by: str | None = None,
+    ) -> Handle[Any]:
+        """Take over an operation that other code began, in the state it is in. A record is adopted once: then its operation is returned.
+
+        The present state is performed with ``recover`` where one is bound, because nobody knows how far it is; or, if other code still
+        performs it (`Actions`, ``reported``), waited for.
+
+        Args:
+            data: the operation's data.
+            state: where it is; not a final state.
+            record: key of the record that other code keeps of it; `operation_of` finds the operation by it.
+            steps: the states that other code may have begun: they are undone if it fails. Default: all that may lie behind.
+
+        Raises: as `start` does.
+        """
+        definition, data_type = await self._machine(machine)
+        given = self._limits.plain(data, f"operation of `{definition.name}`")
+        operation, chosen = self.operation_of(definition, record).id, None if steps is None else tuple(steps)
+        input = i.Start(operation, given, state, self._who(by), record=record, adopted=True, steps=chosen)
+        try:
+            snapshot = await self._begin(definition, input)
+        except Conflict as error:
+            if not error.details.get("exists"):
+                raise
+            snapshot = await self._ledger.load(operation)
+        return Handle(self, operation, snapshot, data_type)
+
+    async def _begin(self, definition: Definition, input: i.Start) -> Snapshot:
+        offer = None if self._worker is None else self._worker.offer(definition.name, definition.version)
+        try:
+            return await self._ledger.submit(input.id, structs.replace(input, offer=offer), definition)
         finally:
             if offer is not None and self._worker is not None:
                 self._worker.release()
-        return Handle(self, operation, snapshot, data_type)
+
+    def operation_of(self, machine: type[Machine[Any]] | Definition, record: str) -> Handle[Any]:
+        """Return a handle of the operation that a record stands for (see `adopt`); nothing is read yet."""
+        return self.operation(id_for(self._limits, definition_of(machine), f"record {record}"))
 
     def operation(self, id: str) -> Handle[Any]:
         """Return a handle of an operation; nothing is read yet."""
@@ -366,6 +420,34 @@ class Interlock:
         self._limits.text("key_characters", key, "idempotency key")
         return await self._ledger.submit(id, i.Signal(event, payload, key, hold, self._who(by)))
 
+    async def report(
+        self,
+        id: str,
+        event: str = "",
+        data: Mapping[str, Any] | None = None,
+        *,
+        to: str = "",
+        key: str = "",
+        by: str | None = None,
+    ) -> Snapshot:
+        """Say what came of a state that other code performs: the event, or the state that its record moved to.
+
+        Args:
+            event: ``done``, ``failed``, or another event of the present state.
+            data: added to the operation's data.
+            to: instead of an event: the state; where the operation is already there, nothing happens.
+            key: a second report with the same key is a no-op.
+
+        Raises:
+            NotPossible: the engine performs the present state itself, or no exit leads there.
+            IllegalData, LimitExceeded, Unknown: nothing was changed.
+        """
+        if bool(event) == bool(to):
+            raise Refused("report either an event, or to= the state that the record moved to")
+        payload = self._limits.plain(data or {}, "report")
+        self._limits.text("key_characters", key, "idempotency key")
+        return await self._ledger.submit(id, i.Report(event, to, payload, key, self._who(by)))
+
     async def pause(
         self, id: str, reason: str = "", before: Sequence[str] | None = None, *, by: str | None = None
     ) -> Snapshot:
@@ -411,63 +493,6 @@ class Interlock:
 
     def _reason(self, reason: str) -> str:
         return self._limits.text("reason_characters", reason, "reason")
-
-    def _bounds(
-        self,
-        deadline: Duration | None,
-        timeouts: Mapping[str, Duration] | None,
-        within: Mapping[str, Duration] | None,
-        retries: Mapping[str, int] | None,
-    ) -> Bounds | None:
-        if deadline is None and not (timeouts or within or retries):
-            return None
-        for state, attempts in (retries or {}).items():
-            if isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1:
-                raise Refused(f"retries: `{state}` must have a whole number of attempts from 1, not {attempts!r}")
-        try:
-            return Bounds(
-                None if deadline is None else self._clock.now() + seconds(deadline),
-                {state: seconds(value) for state, value in (timeouts or {}).items()},
-                {state: seconds(value) for state, value in (within or {}).items()},
-                dict(retries or {}),
-            )
-        except ValueError as error:
-            raise Refused(str(error)) from None
-
-    def _id_for(self, machine: Definition, key: str) -> str:
-        if not key:
-            raise Refused("an empty idempotency key: leave key= out, or give one")
-        self._limits.text("key_characters", key, "idempotency key")
-        return "k" + hashlib.sha256(f"{machine.name}\0{key}".encode()).hexdigest()[:24]
-
-    async def _same(self, operation: str, machine: Definition, key: str, given: dict[str, Any]) -> Snapshot:
-        """Return the operation that a key stands for, if it was started with the same data."""
-        records = await self._committer.call(lambda store: store.journal(operation, 0, 1))
-        if not records:
-            raise unknown_operation(operation)
-        first = records[0].facts[0]
-        assert isinstance(first, Started), f"{operation}: its journal begins with {first!r}"
-        if fit(machine.fields, given, f"operation of `{machine.name}`") != first.data:
-            raise KeyReused(
-                f"key `{key}` stands for operation `{operation}`, which was started with other data; use another key",
-                key=key,
-                operation=operation,
-            )
-        return await self._ledger.load(operation)
-
-
-def _check(**positive: float) -> None:
-    for name, value in positive.items():
-        if not value > 0:
-            raise Refused(f"Interlock({name}={value!r}): must be above 0")
-
-
-def _open_store(store: str | Store) -> Store:
-    if not isinstance(store, str):
-        return store
-    from interlock.stores.opening import open_store
-
-    return open_store(store)
 
 
 def _records(store: Store, operation: str | None, after: int) -> Sequence[Record]:
