@@ -5,10 +5,11 @@ Each way tries the same: to take record 1 from ``free`` to ``gone``, or to creat
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 import sqlalchemy as sa
 from sqlalchemy import orm
 from sqlalchemy.dialects import mysql, postgresql, sqlite
@@ -57,6 +58,8 @@ class World:
                 "INSERT INTO volumes (id, status, kind) VALUES (1, 'free', 'a'), (2, 'used', 'a')"
             )
             connection.exec_driver_sql("DELETE FROM interlock_moves")
+            if self.reader.dialect.name == "postgresql":
+                connection.exec_driver_sql("SELECT setval(pg_get_serial_sequence('volumes', 'id'), 100)")
         self.rules._seen.clear()
 
     def close(self) -> None:
@@ -85,6 +88,19 @@ def world(url: str, mode: Mode = "enforce", *, audit: bool = True, column: Any =
     made = World(engine, reader, Record, table, moves, rules)
     made.reset()
     return made
+
+
+def worlds(request: pytest.FixtureRequest) -> Iterator[Callable[..., World]]:
+    """Yield what makes guarded tables in the database of a fixture's name; in the end their engines are closed."""
+    made: list[World] = []
+
+    def make(database: str, mode: Mode = "enforce", **options: Any) -> World:
+        made.append(world(request.getfixturevalue(database), mode, **options))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
 
 
 Way = Callable[[World], None]

@@ -32,9 +32,12 @@ class Inserted:
         self.rows: list[tuple[Sequence[Any] | None, Sequence[str | None]]] = []
         self.late: list[int] = []
         self.audited = watch.audit is not None
+        self.made_to_tell = False
 
     def finish(self, connection: Connection, result: Any) -> None:
         """Write the creations down, with the keys that the database gave."""
+        if self.made_to_tell:
+            result.context._rowcount = len(self.rows)  # as the caller's own statement would have counted
         if not self.audited or (self.uncertain and result.rowcount == 0):
             return
         given = [] if all(key for key, _ in self.rows) else _keys(result, self.watch)
@@ -193,17 +196,17 @@ def _telling_keys(connection: Connection, statement: Any, sets: Sets, done: Inse
             statement._multi_values = ()
     can = connection.dialect.insert_executemany_returning_sort_by_parameter_order
     if can and len(sets) > 1 and not statement._returning and not statement._return_defaults:
-        statement = statement.return_defaults(*watch.keys, sort_by_parameter_order=True)
+        statement, done.made_to_tell = statement.return_defaults(*watch.keys, sort_by_parameter_order=True), True
     return statement, sets
 
 
 def _keys(result: Any, watch: Watch) -> Sequence[Sequence[Any]]:
     """Return the keys of the rows that were inserted; an INSERT with RETURNING of the caller's is read, and wound back."""
-    if result.returns_rows:
-        rows = result.all()
-        result._rewind(rows)
-        wanted = [each for each in watch.keys if all(each in row._mapping for row in rows[:1])]
-        return (
-            [tuple(row._mapping[each] for each in watch.keys) for row in rows] if len(wanted) == len(watch.keys) else []
-        )
-    return [tuple(row) for row in result.context.inserted_primary_key_rows if row and None not in row]
+    told = [tuple(row) for row in result.context.inserted_primary_key_rows if row and None not in row]
+    if told or not result.returns_rows:
+        return told
+    rows = result.all()
+    result._rewind(rows)
+    if rows and all(each in rows[0]._mapping for each in watch.keys):
+        return [tuple(row._mapping[each] for each in watch.keys) for row in rows]
+    return []

@@ -132,7 +132,9 @@ def _after(connection: Connection, statement: Any, many: Any, one: Any, options:
 
 def _watches(statement: Update | Insert) -> Iterator[Watch]:
     """Yield the guarded columns that a statement may write."""
-    tables = {statement.table} | {key.table for key in statement._values or () if not isinstance(key, str)}
+    marks = statement._annotations  # where the ORM writes a model of several tables, which one it is
+    table = marks.get("_emit_insert_table", marks.get("_emit_update_table", statement.table))
+    tables = {table} | {key.table for key in statement._values or () if not isinstance(key, str)}
     for each in tables:
         parts = [each] if isinstance(each, Table) else [one for one in visitors.iterate(each) if isinstance(one, Table)]
         for part in parts:
@@ -194,6 +196,8 @@ def _judge_row(
         watch.judge_steps(record, plan.steps if plan.known else (current, plan.steps[0]))
     if watch.enforces and not plan.known:
         watch.judge_steps(record, plan.steps)
+    if current == wanted:
+        return [current, wanted]
     return list(plan.steps) if plan.known else [current, *plan.steps]
 
 
@@ -222,13 +226,19 @@ def _depends_on_order(connection: Connection, statement: Any, expression: Clause
 def _query(connection: Connection, final: Any, watch: Watch, expression: Any, locks: bool) -> Any:
     """Return the SELECT that asks which rows an UPDATE matches, what they hold, and what an expression would give them."""
     target = final.table
-    columns = [target.corresponding_column(each) for each in (*watch.keys, watch.column)]
+    columns: list[Any] = [_exported(target, each) for each in (*watch.keys, watch.column)]
     if expression is not None:
         columns.append(type_coerce(expression, watch.column.type).label(_WANTED))
     query = select(*columns).select_from(target).where(*final._where_criteria)
     if locks and connection.dialect.name == "postgresql":
         return query.with_for_update(of=target)
     return query.with_for_update() if locks else query
+
+
+def _exported(target: Any, wanted: Any) -> Any:
+    """Return a column as the table, alias or join that is written to knows it."""
+    found = target.corresponding_column(wanted)
+    return wanted if found is None else found
 
 
 def _rows(
@@ -262,7 +272,7 @@ def _compare_and_set(
     statement: Any, final: Any, sets: Sets, watch: Watch, expression: Any, found: list[list[Any]]
 ) -> tuple[Any, Sets]:
     """Let an UPDATE change rows only that hold what they were judged by."""
-    held: ColumnElement[Any] = final.table.corresponding_column(watch.column)
+    held: ColumnElement[Any] = _exported(final.table, watch.column)
     if all(len(rows) <= 1 for rows in found):
         statement = statement.where(held.is_not_distinct_from(bindparam(_WAS, type_=watch.column.type)))
         return statement, [
