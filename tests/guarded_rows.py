@@ -289,6 +289,21 @@ def update_that_commits_itself(at: World) -> None:
 
 
 @_move
+def lambda_in_a_session(at: World) -> None:
+    model = at.model
+    with at.session() as session:
+        session.execute(sa.lambda_stmt(lambda: sa.update(model).where(model.id == 1).values(status="gone")))
+        session.commit()
+
+
+@_move
+def lambda_on_a_connection(at: World) -> None:
+    table, key = at.table, 1
+    with at.engine.begin() as connection:
+        connection.execute(sa.lambda_stmt(lambda: table.update().where(table.c.id == key).values(status="gone")))
+
+
+@_move
 def upsert(at: World) -> None:
     values, wanted = {"id": 1, "status": "free"}, {"status": "gone"}
     statement: Any

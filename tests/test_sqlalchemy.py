@@ -138,6 +138,27 @@ def test_subclasses_are_guarded_and_several_columns_of_a_model_each_by_its_machi
     engine.dispose()
 
 
+def test_two_columns_moved_by_one_statement_are_both_compared_and_set(sqlite: str) -> None:
+    server, _, metadata = models()
+    guard(server.status, Volume)
+    guard(server.power, Power)
+    engine = sa.create_engine(sqlite)
+    metadata.create_all(engine)
+    with orm.Session(engine) as session:
+        session.add_all([server(id=key, status="free", changed="") for key in (1, 2, 3)])
+        session.commit()
+        one = session.get_one(server, 1)
+        one.status, one.power = "used", "on"
+        session.commit()
+        session.execute(sa.update(server), [{"id": 2, "status": "used", "power": "on"}])
+        session.execute(sa.update(server).values(status="used", power="on"))
+        session.commit()
+        with pytest.raises(IllegalMove):
+            session.execute(sa.update(server).values(status="ending", power="gone"))
+        assert session.execute(sa.select(server.status, server.power)).all() == [("used", "on")] * 3
+    engine.dispose()
+
+
 def test_an_assignment_is_judged_where_it_is_made_and_changes_nothing(at: World) -> None:
     with at.session() as session:
         record = session.get_one(at.model, 1)

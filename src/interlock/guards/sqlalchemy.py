@@ -53,8 +53,9 @@ def attach(
             )
     if audit is not None and not (isinstance(audit, Table) and set(AUDITED) <= set(audit.columns.keys())):
         raise Refused(f"{name}: audit={audit!r} is no table made by interlock.guards.sqlalchemy.moves_table(metadata)")
-    watch = Watch(rules, mapper, attribute.key, column, audit)
-    WATCHED.setdefault(column.table, []).append(watch)
+    watches = WATCHED.setdefault(column.table, [])
+    watch = Watch(rules, mapper, attribute.key, column, audit, len(watches))
+    watches.append(watch)
     _listen(watch)
     listen()
     return rules
@@ -66,7 +67,8 @@ def _column(attribute: Any) -> tuple[Column[Any], Mapper[Any]]:
         raise Refused(
             f"{attribute} is no plain column of a mapped class: name the attribute that holds the stored value"
         )
-    column, mapper = kept.columns[0], attribute.parent
+    column: Column[Any] = kept.columns[0]
+    mapper: Any = attribute.parent
     name = f"{mapper.class_.__name__}.{attribute.key}"
     if not isinstance(column.table, Table) or not column.table.primary_key:
         raise Refused(f"{name} is no column of a table with a primary key: only there can its rows be found again")
@@ -145,7 +147,7 @@ def _plan_update(watch: Watch, connection: Connection, target: Any) -> None:
     first, last = watch.text(read) if known else None, watch.text(value)
     if known and first == last:
         return
-    kept = state.info.get(_STEPS, {}).get(watch.key)
+    kept: tuple[bool, tuple[str | None, ...]] | None = state.info.get(_STEPS, {}).get(watch.key)
     if kept is None or kept[1][-1] != last or kept[0] != known or (known and kept[1][0] != first):
         kept = (known, (first, last) if known else (last,))  # changed behind the events' back
     if state.key is not None:

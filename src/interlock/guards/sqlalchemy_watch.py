@@ -66,6 +66,7 @@ class Watch:
         key: the attribute's name.
         column: of the model's table.
         audit: the table in which moves are written down, if any.
+        number: of the guards of this table; tells their parameters apart.
     """
 
     rules: Rules
@@ -73,6 +74,7 @@ class Watch:
     key: str
     column: Column[Any]
     audit: Table | None
+    number: int = 0
 
     @property
     def enforces(self) -> bool:
@@ -97,11 +99,10 @@ class Watch:
 
     def judge(self, record: str, before: str | None, after: str | None) -> None:
         """Judge one step; from NULL it is a creation."""
-        if before != after:
-            if before is None:
-                self.rules.create(record, after)
-            else:
-                self.rules.move(record, before, after)
+        if before is None and after is not None:
+            self.rules.create(record, after)
+        elif before is not None:
+            self.rules.move(record, before, "NULL" if after is None else after)
 
     def judge_steps(self, record: str, steps: Sequence[str | None]) -> None:
         """Judge one step after the other."""

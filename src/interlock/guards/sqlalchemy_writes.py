@@ -25,6 +25,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.dml import Insert, Update
 from sqlalchemy.sql.elements import BindParameter, ClauseElement, ColumnElement
+from sqlalchemy.sql.lambdas import StatementLambdaElement
 
 from interlock.errors import Conflict
 from interlock.guards.sqlalchemy_inserts import Inserted, judge_insert, judge_late
@@ -74,11 +75,16 @@ def listen() -> None:
 def _before(
     connection: Connection, statement: Any, many: Sequence[Mapping[str, Any]], one: Mapping[str, Any], options: Any
 ) -> tuple[Any, Any, Any]:
-    if not isinstance(statement, Update | Insert):
+    written = statement
+    if isinstance(written, StatementLambdaElement):
+        written = written._resolved
+    if not isinstance(written, Update | Insert):
         return statement, many, one
-    watches = list(_watches(statement))
+    watches = list(_watches(written))
     if not watches:
         return statement, many, one
+    if written is not statement:
+        statement = written._annotate(statement._annotations)
     sets: Sets = [dict(each) for each in many] or [dict(one)]
     pending = _PENDING[connection] = []
     for watch in watches:
@@ -151,6 +157,9 @@ def _judge_update(
     if statement._propagate_attrs.get("compile_state_plugin") == "orm":  # with the criteria that the ORM adds
         compiled = statement.compile(dialect=connection.dialect, column_keys=sorted(sets[0]) or None)
         final = compiled.compile_state.statement
+    if any(name.endswith("_limit") for name in statement.dialect_kwargs):
+        watch.cannot_judge("an UPDATE with a LIMIT sets it", "choose the rows by their keys")
+        return statement, sets, None
     expression = given if given is not None and not isinstance(given, BindParameter) else None
     if expression is not None and _depends_on_order(connection, statement, expression, watch):
         watch.cannot_judge("an expression over columns that the same UPDATE changes", _EXPRESSION)
@@ -212,7 +221,7 @@ def _given(statement: Any, watch: Watch) -> Any:
 def _value(given: Any, each: Mapping[str, Any], watch: Watch) -> Any:
     if watch.column.key in each:
         return each[watch.column.key]
-    return each.get(given.key, given.effective_value)
+    return None if given is None else each.get(given.key, given.effective_value)
 
 
 def _depends_on_order(connection: Connection, statement: Any, expression: ClauseElement, watch: Watch) -> bool:
@@ -273,23 +282,22 @@ def _compare_and_set(
 ) -> tuple[Any, Sets]:
     """Let an UPDATE change rows only that hold what they were judged by."""
     held: ColumnElement[Any] = _exported(final.table, watch.column)
+    was, given = f"{_WAS}_{watch.number}", f"{_WANTED}_{watch.number}"
     if all(len(rows) <= 1 for rows in found):
-        statement = statement.where(held.is_not_distinct_from(bindparam(_WAS, type_=watch.column.type)))
-        return statement, [
-            {**each, _WAS: rows[0][-2] if rows else None} for each, rows in zip(sets, found, strict=True)
-        ]
+        statement = statement.where(held.is_not_distinct_from(bindparam(was, type_=watch.column.type)))
+        return statement, [{**each, was: rows[0][-2] if rows else None} for each, rows in zip(sets, found, strict=True)]
     wanted = expression
     if expression is None:
-        wanted = bindparam(_WANTED, type_=watch.column.type)
+        wanted = bindparam(given, type_=watch.column.type)
         values = [rows[0][-1] if rows else None for rows in found]
-        sets = [{**each, _WANTED: value} for each, value in zip(sets, values, strict=True)]
+        sets = [{**each, given: value} for each, value in zip(sets, values, strict=True)]
     pairs = list(dict.fromkeys((row[-2], row[-1]) for rows in found for row in rows))
     typed = watch.column.type
     allowed = [
         and_(
-            held.is_not_distinct_from(literal(was, typed)),
-            wanted.is_not_distinct_from(literal(value, typed)),
+            held.is_not_distinct_from(literal(before, typed)),
+            wanted.is_not_distinct_from(literal(after, typed)),
         )
-        for was, value in pairs
+        for before, after in pairs
     ]
     return statement.where(or_(*allowed)), sets
