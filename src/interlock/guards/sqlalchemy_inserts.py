@@ -117,13 +117,11 @@ def _selected(connection: Connection, statement: Any, sets: Sets, watch: Watch) 
     keys = [columns[each.key] for each in watch.keys if each.key in columns]
     if watch.column.key in columns:
         value = type_coerce(columns[watch.column.key], watch.column.type)
-        rows = [tuple(row) for row in connection.execute(select(*keys, value), sets[0])]
+        rows = [tuple(row) for row in watch.ask(connection, select(*keys, value), sets[0])]
     else:
         default = _default(connection, watch)
-        rows = [
-            (*row, default)
-            for row in connection.execute(select(*keys or [literal_column("1")]).select_from(source), sets[0])
-        ]
+        query = select(*keys or [literal_column("1")]).select_from(source)
+        rows = [(*row, default) for row in watch.ask(connection, query, sets[0])]
     whole = len(keys) == len(watch.keys)
     return [(row[:-1] if whole else None, row[-1]) for row in rows]
 
@@ -182,7 +180,7 @@ def _default(connection: Connection, watch: Watch) -> Any:
 def _worked_out(connection: Connection, expression: Any, watch: Watch) -> Any:
     """Ask the database for the value of an expression."""
     text = literal_column(f"({expression.text})") if hasattr(expression, "text") else expression
-    return connection.scalar(select(type_coerce(text, watch.column.type)))
+    return watch.ask(connection, select(type_coerce(text, watch.column.type)))[0][0]
 
 
 def _telling_keys(connection: Connection, statement: Any, sets: Sets, done: Inserted) -> tuple[Any, Sets]:

@@ -6,8 +6,8 @@ value it was given since. The statements that follow are judged against these pl
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -23,7 +23,7 @@ from interlock.errors import IllegalMove, Refused
 from interlock.guards.reason import reason_now
 from interlock.guards.rules import Rules, stored
 
-__all__ = ["AUDITED", "Move", "Plan", "Plans", "Watch", "moves_table", "plans_of", "savepoint"]
+__all__ = ["AUDITED", "Move", "Plan", "Plans", "Watch", "moves_table", "plans_of"]
 
 AUDITED = ("at", "machine", "record", "came_from", "went_to", "by", "reason")
 
@@ -131,6 +131,13 @@ class Watch:
         record = ",".join("" if part is None else str(part) for part in key or ())
         return [(record, before, after) for before, after in pairwise(steps) if before != after and after is not None]
 
+    def ask(
+        self, connection: Connection, query: Any, parameters: Any = None, options: Mapping[str, Any] | None = None
+    ) -> list[Any]:
+        """Return the rows of a query of the guard's own; if it fails while observing, the caller's transaction is not spoilt."""
+        with nullcontext() if self.enforces else _savepoint(connection):
+            return list(connection.execute(query, parameters, execution_options=options))
+
     def write_down(self, connection: Connection, moves: Sequence[Move]) -> None:
         """Write moves into the audit table, in the transaction of this connection."""
         if self.audit is None or not moves:
@@ -138,7 +145,8 @@ class Watch:
         now, reason = datetime.now(UTC), reason_now()
         fixed = {"at": now, "machine": self.rules.machine.name, "by": reason.by, "reason": reason.reason}
         rows = [{**fixed, "record": record, "came_from": before, "went_to": after} for record, before, after in moves]
-        connection.execute(self.audit.insert(), rows)
+        with nullcontext() if self.enforces else _savepoint(connection):
+            connection.execute(self.audit.insert(), rows)
 
 
 @dataclass(frozen=True)
@@ -182,7 +190,7 @@ def forget_plans(connection: Connection, *_: Any) -> None:
 
 
 @contextmanager
-def savepoint(connection: Connection) -> Iterator[None]:
+def _savepoint(connection: Connection) -> Iterator[None]:
     """Keep an error of an observing guard's own statement from spoiling the caller's transaction.
 
     PostgreSQL alone gives up a transaction over any failed statement.

@@ -29,7 +29,7 @@ from sqlalchemy.sql.lambdas import StatementLambdaElement
 
 from interlock.errors import Conflict
 from interlock.guards.sqlalchemy_inserts import Inserted, judge_insert, judge_late
-from interlock.guards.sqlalchemy_watch import Move, Watch, forget_plans, plans_of, savepoint
+from interlock.guards.sqlalchemy_watch import Move, Watch, forget_plans, plans_of
 
 __all__ = ["WATCHED", "listen"]
 
@@ -93,8 +93,7 @@ def _before(
             statement, sets, done = judge(connection, statement, sets, watch, options)
         else:
             try:
-                with savepoint(connection):
-                    statement, sets, done = judge(connection, statement, sets, watch, options)
+                statement, sets, done = judge(connection, statement, sets, watch, options)
             except Exception as error:  # observing never stands in the way, whatever it was
                 watch.cannot_judge(f"{type(error).__name__}: {error}", "")
                 continue
@@ -130,8 +129,7 @@ def _after(connection: Connection, statement: Any, many: Any, one: Any, options:
             done.finish(connection, result)
             continue
         try:
-            with savepoint(connection):
-                done.finish(connection, result)
+            done.finish(connection, result)
         except Exception as error:  # observing never stands in the way, whatever it was
             done.watch.cannot_judge(f"not written down: {type(error).__name__}: {error}", "")
 
@@ -258,7 +256,7 @@ def _rows(
     try:
         if locks and connection.dialect.name == "sqlite":
             _lock_file(connection, watch, chosen)
-        rows = connection.execute(query, each, execution_options=chosen).all()
+        rows = watch.ask(connection, query, each, chosen)
     except DBAPIError as error:
         code = getattr(error.orig, "sqlstate", None) or str((getattr(error.orig, "args", None) or ("",))[0])
         if watch.enforces and code in _LOST:
