@@ -61,10 +61,12 @@ class Database:
 def database(request: pytest.FixtureRequest) -> Iterator[Database]:
     """Three volumes, one in each state, guarded."""
     url = request.getfixturevalue(DIALECTS[request.param])
-    engine = create_engine(url, poolclass=NullPool)
+    engine = create_engine(url, poolclass=NullPool, execution_options={"no_parameters": True})
     with engine.connect() as connection:
         one = Database(request.param, connection)
-        one.run("CREATE TABLE volumes (id INTEGER PRIMARY KEY, status VARCHAR(20), n INTEGER DEFAULT 0, label VARCHAR(9) UNIQUE)")
+        one.run(
+            "CREATE TABLE volumes (id INTEGER PRIMARY KEY, status VARCHAR(20), n INTEGER DEFAULT 0, label VARCHAR(9) UNIQUE)"
+        )
         one.apply(guard(one))
         one.run("INSERT INTO volumes (id, status, n) VALUES (1, 'free', 0), (2, 'free', 0), (3, 'free', 0)")
         one.run("UPDATE volumes SET status = 'in-use' WHERE id > 1")
@@ -74,7 +76,9 @@ def database(request: pytest.FixtureRequest) -> Iterator[Database]:
 
 
 def guard(database: Database, **options: Any) -> SqlGuard:
-    return sql_guard(Volume, **{"table": "volumes", "column": "status", "dialect": database.dialect, "key": ["id"], **options})
+    return sql_guard(
+        Volume, **{"table": "volumes", "column": "status", "dialect": database.dialect, "key": ["id"], **options}
+    )
 
 
 EVERYWHERE = [
@@ -141,7 +145,8 @@ OF_ONE = {
         "UPDATE IGNORE volumes SET status = 'gone' WHERE id = 1",
         "UPDATE volumes, (SELECT 1 AS one) AS other SET status = 'gone' WHERE volumes.id = other.one",
         "UPDATE volumes SET status = 'gone' ORDER BY id DESC LIMIT 3",
-        "UPDATE volumes SET status = 'gone' WHERE id = 1 AND @interlock_volumes_status_a14306e4_replaced := 'in-use'",
+        "UPDATE volumes SET status = 'gone' WHERE id = 1 AND (@interlock_volumes_status_a14306e4_replaced := 1)",
+        "INSERT INTO volumes (id, status) VALUES (4, IF((@interlock_volumes_status_a14306e4_replaced := 'in-use') = '', '', 'gone'))",
         "UPDATE volumes SET status = DEFAULT WHERE id = 1",
     ],
 }

@@ -56,7 +56,9 @@ class SqlGuard:
             text = "\n".join(_delimited(statement) for statement in lines)
         elif len(lines) > 1:
             text = f"{'BEGIN IMMEDIATE' if self.dialect == 'sqlite' else 'BEGIN'};\n{text}\nCOMMIT;"
-        if not text.isascii() and self.dialect != "sqlite":  # the client may take the script to be in another character set
+        if (
+            not text.isascii() and self.dialect != "sqlite"
+        ):  # the client may take the script to be in another character set
             text = ("SET NAMES utf8mb4;\n" if self.dialect == "mysql" else "SET client_encoding = 'UTF8';\n") + text
         return text + "\n"
 
@@ -92,13 +94,16 @@ def sql_guard(
     ...     used = State(to=["free", "gone"])
     ...     gone = Final("succeeded")
     >>> sql_guard(Volume, table="volumes", column="status", dialect="sqlite", key=["id"]).find
-    'SELECT "id", "status" FROM "volumes" WHERE "status" IS NULL OR NOT "status" COLLATE BINARY IN (\\'free\\', \\'gone\\', \\'used\\')'
+    'SELECT "volumes"."id", "volumes"."status" FROM "volumes"
+    WHERE "volumes"."status" IS NULL OR NOT "volumes"."status" COLLATE BINARY IN (\\'free\\', \\'gone\\', \\'used\\')'
     """
     for what, names in (("column", column), ("key column", key)):
         if isinstance(names, str) == (what == "key column"):
             raise Refused(f"the {what} is {names!r}: write {'text' if what == 'column' else 'a list of columns'}")
     chosen = dialect_named(dialect)
-    places = [place_named(one) if isinstance(one, str) and not isinstance(one, Place) else one for one in (table, audit)]
+    places = [
+        place_named(one) if isinstance(one, str) and not isinstance(one, Place) else one for one in (table, audit)
+    ]
     assert places[0] is not None
     subject = Subject(Rules(machine), chosen, places[0], column, tuple(key), places[1])
     if chosen == "sqlite" and subject.audit and subject.audit.schema not in (None, subject.table.schema):
@@ -120,7 +125,9 @@ def written(guard: SqlGuard, machine: Definition, parts: Sequence[str]) -> str:
         "create": guard.script(guard.create),
         "remove": guard.script(guard.remove),
     }
-    lines = [f"-- The guard of machine {machine.name}, version {machine.version}. Apply: {_WRITERS[guard.dialect]} < THIS"]
+    lines = [
+        f"-- The guard of machine {machine.name}, version {machine.version}. Run it: {_WRITERS[guard.dialect]} < THIS"
+    ]
     for part in parts:
         if part == "create":
             lines += ["-- Not closed:", *(f"--   {one}" for one in guard.not_closed)]
@@ -140,21 +147,18 @@ def _there(subject: Subject) -> str:
 
 def _find(subject: Subject) -> str:
     """List rows with their keys; without a key, the values with how many rows hold each."""
-    column = subject.quoted(subject.column)
+    bare = subject.place(subject.table, bare=True)
+    *key, column = (f"{bare}.{subject.quoted(one)}" for one in (*subject.key, subject.column))
     exact = {
         "sqlite": f"{column} COLLATE BINARY",
         "postgresql": f'{column}::text COLLATE "C"',
         "mysql": f"CAST(CONVERT({column} USING utf8mb4) AS BINARY)",
     }[subject.dialect]
-    known = ", ".join(
-        f"_utf8mb4{text}" if subject.dialect == "mysql" and not text.startswith("_") else text
-        for text in map(subject.text, subject.known)
-    )
-    where = f"FROM {subject.place(subject.table)} WHERE {column} IS NULL OR NOT {exact} IN ({known})"
-    if subject.key:
-        return f"SELECT {', '.join(map(subject.quoted, subject.key))}, {column} {where}"
-    shown = f"CONVERT({exact} USING utf8mb4)" if subject.dialect == "mysql" else column
-    return f"SELECT {shown} AS {column}, count(*) AS {subject.quoted('rows')} {where} GROUP BY {exact}, {column}"
+    source = f"FROM {subject.place(subject.table)} WHERE {column} IS NULL OR NOT {exact} IN ({subject.values(subject.known)})"
+    if key:
+        return f"SELECT {', '.join([*key, column])} {source}"
+    shown = f"CONVERT({exact} USING utf8mb4)" if subject.dialect == "mysql" else exact
+    return f"SELECT {shown} AS {subject.quoted(subject.column)}, count(*) AS {subject.quoted('rows')} {source} GROUP BY {exact}"
 
 
 def _delimited(statement: str) -> str:

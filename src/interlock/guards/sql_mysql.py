@@ -27,7 +27,6 @@ _AUDIT = (
 )
 
 
-
 def create(subject: Subject) -> Iterator[str]:
     """Yield the statements that put the guard in place, in whatever state it is.
 
@@ -67,11 +66,11 @@ def _bytes(value: str) -> str:
 
 def _judged(subject: Subject, before: str, after: str, moved: str) -> list[str]:
     """The body of a trigger that judges what became of a row, if it moved, and writes the audit row."""
-    edges = [f"    WHEN came_from IS NULL THEN went_to IN ({_values(subject, subject.initial)})"]
+    edges = [f"    WHEN came_from IS NULL THEN went_to IN ({subject.values(subject.initial)})"]
     lists = [f"      WHEN came_from IS NULL THEN {subject.message(listed(subject.initial))}"]
     for value, to in subject.edges:
-        edges.append(f"    WHEN came_from = {_values(subject, [value])} THEN went_to IN ({_values(subject, to)})")
-        lists.append(f"      WHEN came_from = {_values(subject, [value])} THEN {subject.message(listed(to))}")
+        edges.append(f"    WHEN came_from = {subject.values([value])} THEN went_to IN ({subject.values(to)})")
+        lists.append(f"      WHEN came_from = {subject.values([value])} THEN {subject.message(listed(to))}")
     where = subject.message(f"{_cut(subject.table.name)}.{_cut(subject.column)}: ")
     names = f"TABLE_NAME = {subject.text(subject.table.name)}, COLUMN_NAME = {subject.text(subject.column)}"
     return [
@@ -97,11 +96,6 @@ def _judged(subject: Subject, before: str, after: str, moved: str) -> list[str]:
     ]
 
 
-def _values(subject: Subject, values: list[str]) -> str:
-    """Literals whose bytes are UTF-8, whatever character set the connection has."""
-    return ", ".join(text if text.startswith("_") else f"_utf8mb4{text}" for text in map(subject.text, values))
-
-
 def _short(value: str) -> str:
     return f"LEFT(CONVERT({value} USING utf8mb4), {_NAME})"
 
@@ -124,4 +118,6 @@ def _audited(subject: Subject) -> Iterator[str]:
 
 def _trigger(subject: Subject, part: str, when: str, body: list[str]) -> str:
     lines = "".join(f"  {line}\n" for line in body)
-    return f"CREATE TRIGGER {subject.name(part)} {when} ON {subject.place(subject.table)} FOR EACH ROW\nBEGIN\n{lines}END"
+    return (
+        f"CREATE TRIGGER {subject.name(part)} {when} ON {subject.place(subject.table)} FOR EACH ROW\nBEGIN\n{lines}END"
+    )

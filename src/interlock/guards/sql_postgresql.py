@@ -62,8 +62,8 @@ def not_closed(subject: Subject) -> Iterator[str]:
 
 def _body(subject: Subject) -> str:
     column, machine = subject.quoted(subject.column), subject.rules.machine.name
-    arms = [f"    WHEN came_from IS NULL THEN ARRAY[{subject.texts(subject.initial)}]"]
-    arms += [f"    WHEN came_from = {subject.text(one)} THEN ARRAY[{subject.texts(to)}]" for one, to in subject.edges]
+    arms = [f"    WHEN came_from IS NULL THEN ARRAY[{subject.values(subject.initial)}]"]
+    arms += [f"    WHEN came_from = {subject.text(one)} THEN ARRAY[{subject.values(to)}]" for one, to in subject.edges]
     where = subject.message(f"{subject.where}: machine `{machine}` does not ")
     lines = [
         "#variable_conflict use_variable",
@@ -116,6 +116,6 @@ def _audited(subject: Subject) -> Iterator[str]:
         yield f"  INSERT INTO {place} ({columns}) VALUES ({', '.join(values)});"
     else:
         places = ", ".join(f"${number}" for number in range(1, len(values) + 1))
-        command = f"'INSERT INTO %I.%I ({columns}) VALUES ({places})'"
-        yield f"  EXECUTE format({command}, TG_TABLE_SCHEMA, {subject.text(subject.audit.name)})"
+        table = subject.text(f".{subject.quoted(subject.audit.name)} ({columns}) VALUES ({places})")
+        yield f"  EXECUTE 'INSERT INTO ' || quote_ident(TG_TABLE_SCHEMA) || {table}"
         yield f"    USING {', '.join(values)};"

@@ -105,12 +105,16 @@ def _verdict(subject: Subject, before: str | None, after: str) -> str:
     """An expression that raises if the move is none of the machine's; ``before`` None: the record is new."""
 
     def unless(values: list[str], message: str) -> str:
-        refusal = f"RAISE(ABORT, {subject.message(f'{subject.where}: machine `{subject.rules.machine.name}` {message}')})"
+        refusal = (
+            f"RAISE(ABORT, {subject.message(f'{subject.where}: machine `{subject.rules.machine.name}` {message}')})"
+        )
         if not values:
             return refusal
-        return f"CASE WHEN {after} COLLATE BINARY IN ({subject.texts(values)}) THEN 1 ELSE {refusal} END"
+        return f"CASE WHEN {after} COLLATE BINARY IN ({subject.values(values)}) THEN 1 ELSE {refusal} END"
 
-    begin = unless(subject.initial, f"does not let a record begin with this value; it may begin as {listed(subject.initial)}")
+    begin = unless(
+        subject.initial, f"does not let a record begin with this value; it may begin as {listed(subject.initial)}"
+    )
     if before is None:
         return begin
     arms = [f"WHEN {before} IS NULL THEN {begin}"]
@@ -119,7 +123,9 @@ def _verdict(subject: Subject, before: str | None, after: str) -> str:
         possible = f"to {listed(to)}" if to else "nowhere"
         refused = unless(to, f"does not allow this move from {listed([value])}; from there it may go {possible}")
         arms.append(f"WHEN {before} COLLATE BINARY = {subject.text(value)} THEN {refused}")
-    unknown = unless([], "does not know the row's present value; it may go nowhere until it is mended, without the guard")
+    unknown = unless(
+        [], "does not know the row's present value; it may go nowhere until it is mended, without the guard"
+    )
     return "\n    ".join(["CASE", *arms, f"ELSE {unknown}", "END"])
 
 

@@ -175,9 +175,12 @@ class Subject:
             return f"E{escaped}"
         return f"CAST(X'{value.encode().hex()}' AS TEXT)"
 
-    def texts(self, values: Iterable[str]) -> str:
-        """Return literals, separated by commas."""
-        return ", ".join(self.text(value) for value in values)
+    def values(self, values: Iterable[str]) -> str:
+        """Return literals for stored values, separated by commas; in MySQL their bytes are UTF-8, whatever the connection speaks."""
+        texts = [self.text(value) for value in values]
+        if self.dialect == "mysql":
+            texts = [text if text.startswith("_") else f"_utf8mb4{text}" for text in texts]
+        return ", ".join(texts)
 
     def message(self, text: str) -> str:
         """Return a plain literal for a sentence to people: what does not print is shown escaped."""
