@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy import Connection, create_engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from interlock import Final, Machine, State
-from interlock.errors import Refused
+from interlock.definition.document import read_document
 from interlock.guards.sql import SqlGuard, sql_guard
-from interlock.guards.sql_words import Place
 
 DIALECTS = {"sqlite": "sqlite", "postgresql": "postgresql", "mysql": "mariadb"}
 
@@ -57,13 +60,18 @@ class Database:
         self.run(*guard.create)
 
 
+@contextmanager
+def connected(dialect: str, url: str) -> Iterator[Database]:
+    engine = create_engine(url, poolclass=NullPool, execution_options={"no_parameters": True})
+    with engine.connect() as connection:
+        yield Database(dialect, connection)
+    engine.dispose()
+
+
 @pytest.fixture(params=DIALECTS)
 def database(request: pytest.FixtureRequest) -> Iterator[Database]:
     """Three volumes, one in each state, guarded."""
-    url = request.getfixturevalue(DIALECTS[request.param])
-    engine = create_engine(url, poolclass=NullPool, execution_options={"no_parameters": True})
-    with engine.connect() as connection:
-        one = Database(request.param, connection)
+    with connected(request.param, request.getfixturevalue(DIALECTS[request.param])) as one:
         one.run(
             "CREATE TABLE volumes (id INTEGER PRIMARY KEY, status VARCHAR(20), n INTEGER DEFAULT 0, label VARCHAR(9) UNIQUE)"
         )
@@ -72,7 +80,6 @@ def database(request: pytest.FixtureRequest) -> Iterator[Database]:
         one.run("UPDATE volumes SET status = 'in-use' WHERE id > 1")
         one.run("UPDATE volumes SET status = 'gone' WHERE id > 2")
         yield one
-    engine.dispose()
 
 
 def guard(database: Database, **options: Any) -> SqlGuard:
@@ -162,3 +169,244 @@ def test_no_statement_slips_past(database: Database, guarded_again: bool) -> Non
         said = database.refusal(statement)
         assert "volumes.status" in said, f"{statement}: {said}"
         assert database.rows() == before, statement
+
+
+LEGAL: list[tuple[str, dict[int, str | None]]] = [
+    ("UPDATE volumes SET status = 'in-use' WHERE id = 1", {1: "in-use"}),
+    (
+        "UPDATE volumes SET status = CASE id WHEN 1 THEN 'in-use' WHEN 2 THEN 'gone' ELSE 'gone' END",
+        {1: "in-use", 2: "gone"},
+    ),
+    ("UPDATE volumes SET status = status, n = n + 1", {}),
+    ("UPDATE volumes SET n = n + 1", {}),
+    ("UPDATE volumes SET id = 9 WHERE id = 3", {3: None, 9: "gone"}),
+    ("UPDATE volumes SET id = 9, status = 'in-use' WHERE id = 1", {1: None, 9: "in-use"}),
+    ("INSERT INTO volumes (id, status) VALUES (4, 'free'), (5, 'free')", {4: "free", 5: "free"}),
+    ("DELETE FROM volumes WHERE id > 1", {2: None, 3: None}),
+]
+LEGAL_IN_ONE: dict[str, list[tuple[str, dict[int, str | None]]]] = {
+    "sqlite": [
+        ("INSERT INTO volumes (status) VALUES ('free')", {4: "free"}),
+        ("INSERT INTO volumes (id, status) VALUES (2, 'gone') ON CONFLICT DO UPDATE SET status = excluded.status", {2: "gone"}),
+        ("INSERT INTO volumes (id, status) VALUES (3, 'free') ON CONFLICT DO UPDATE SET n = n + 1", {}),
+        ("INSERT OR IGNORE INTO volumes (id, status) VALUES (3, 'free'), (4, 'free')", {4: "free"}),
+        ("INSERT OR REPLACE INTO volumes (id, status) VALUES (2, 'gone'), (3, 'gone'), (4, 'free')", {2: "gone", 4: "free"}),
+        ("UPDATE OR REPLACE volumes SET id = 3, status = 'gone' WHERE id = 2", {2: None}),
+    ],
+    "postgresql": [
+        ("INSERT INTO volumes (id, status) VALUES (2, 'gone') ON CONFLICT (id) DO UPDATE SET status = excluded.status", {2: "gone"}),
+        ("INSERT INTO volumes (id, status) VALUES (3, 'free') ON CONFLICT (id) DO UPDATE SET n = volumes.n + 1", {}),
+        ("INSERT INTO volumes (id, status) VALUES (3, 'free'), (4, 'free') ON CONFLICT DO NOTHING", {4: "free"}),
+        (
+            "MERGE INTO volumes USING (VALUES (1), (4)) AS new (id) ON volumes.id = new.id "
+            "WHEN MATCHED THEN UPDATE SET status = 'in-use' WHEN NOT MATCHED THEN INSERT VALUES (4, 'free')",
+            {1: "in-use", 4: "free"},
+        ),
+    ],
+    "mysql": [
+        ("INSERT INTO volumes (id, status) VALUES (2, 'gone') ON DUPLICATE KEY UPDATE status = VALUES(status)", {2: "gone"}),
+        ("INSERT INTO volumes (id, status) VALUES (3, 'free') ON DUPLICATE KEY UPDATE n = n + 1", {}),
+        ("INSERT IGNORE INTO volumes (id, status) VALUES (3, 'free'), (4, 'free')", {4: "free"}),
+        ("REPLACE INTO volumes (id, status) VALUES (2, 'gone'), (3, 'gone'), (4, 'free')", {2: "gone", 4: "free"}),
+    ],
+}  # fmt: skip
+
+
+def test_legal_statements_pass(database: Database) -> None:
+    for statement, changed in LEGAL + LEGAL_IN_ONE[database.dialect]:
+        database.run(*guard(database).remove, "DELETE FROM volumes")
+        database.run("INSERT INTO volumes (id, status, n) VALUES (1, 'free', 0), (2, 'in-use', 0), (3, 'gone', 0)")
+        database.apply(guard(database))
+        database.run(statement)
+        expected = {1: "free", 2: "in-use", 3: "gone", **changed}
+        assert {row[0]: row[1] for row in database.rows()} == {one: to for one, to in expected.items() if to}, statement
+
+
+def test_bulk_loads_are_judged(database: Database, tmp_path: Path) -> None:
+    before, raw = database.rows(), database.connection.connection
+    if database.dialect == "postgresql":
+        for line in ("5\tgone", "5\tFree", "5\t\\N"):
+            with pytest.raises(psycopg.errors.CheckViolation):
+                with raw.cursor().copy("COPY volumes (id, status) FROM STDIN") as copy:
+                    copy.write(f"4\tfree\n{line}\n")
+            raw.rollback()
+            assert database.rows() == before
+    elif database.dialect == "mysql":
+        for how, line in (("", "5\tgone"), ("REPLACE", "3\tfree"), ("IGNORE", "5\tgone")):
+            (tmp_path / "rows").write_text(f"4\tfree\n{line}\n")
+            said = database.refusal(f"LOAD DATA INFILE '{tmp_path}/rows' {how} INTO TABLE volumes (id, status)")
+            assert "volumes.status" in said and database.rows() == before
+    else:
+        with pytest.raises(sqlite3.IntegrityError, match="begin"):
+            raw.cursor().executemany("INSERT INTO volumes (id, status) VALUES (?, ?)", [(4, "free"), (5, "gone")])
+        raw.rollback()
+        assert database.rows() == before
+
+
+def test_what_other_triggers_make_of_a_row_is_judged(database: Database) -> None:
+    body = {
+        "sqlite": "CREATE TRIGGER zz AFTER UPDATE OF n ON volumes BEGIN UPDATE volumes SET status = 'free' WHERE id = NEW.id; END",
+        "postgresql": "CREATE TRIGGER zz BEFORE UPDATE ON volumes FOR EACH ROW EXECUTE FUNCTION zz()",
+        "mysql": "CREATE TRIGGER zz BEFORE UPDATE ON volumes FOR EACH ROW SET NEW.status = 'free'",
+    }
+    if database.dialect == "postgresql":
+        database.run(
+            "CREATE FUNCTION zz() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.status := 'free'; RETURN NEW; END $$"
+        )
+    database.run(body[database.dialect])
+    before = database.rows()
+    assert "volumes.status" in database.refusal("UPDATE volumes SET n = 1 WHERE id = 3") and database.rows() == before
+    database.run("UPDATE volumes SET n = 1 WHERE id = 2")
+    assert database.rows()[1][1:] == ("free", 1)
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"], indirect=True)
+def test_a_foreign_key_s_cascade_is_judged(database: Database) -> None:
+    database.run("CREATE TABLE names (name VARCHAR(20) PRIMARY KEY)", "INSERT INTO names VALUES ('free')")
+    database.run(
+        "CREATE TABLE looked (id INTEGER PRIMARY KEY, status VARCHAR(20) REFERENCES names (name) ON UPDATE CASCADE)"
+    )
+    database.apply(guard(database, table="looked"))
+    if database.dialect == "sqlite":
+        database.run("PRAGMA foreign_keys = ON")
+    database.run("INSERT INTO looked VALUES (1, 'free')")
+    assert "looked.status" in database.refusal("UPDATE names SET name = 'gone'")
+    assert database.run("SELECT status FROM looked") == [("free",)]
+
+
+def test_the_error_names_what_was_tried_and_what_is_allowed(database: Database) -> None:
+    moved = database.refusal("UPDATE volumes SET status = 'free' WHERE id = 3")
+    chosen = database.refusal("UPDATE volumes SET status = 'x' WHERE id = 2")
+    begun = database.refusal("INSERT INTO volumes (id, status) VALUES (4, NULL)")
+    assert "volumes.status" in moved and "`gone`" in moved and "`free`" in begun
+    assert "`in-use`" in chosen and "`free`, `gone`" in chosen
+    if database.dialect == "postgresql":
+        assert "`gone` -> `free`" in moved and "nothing else" in moved and "`NULL`" in begun
+        with pytest.raises(DBAPIError) as refused:
+            database.run("UPDATE volumes SET status = 'x' WHERE id = 2")
+        assert isinstance(refused.value.orig, psycopg.errors.CheckViolation)
+        diagnosed = refused.value.orig.diag
+        assert (diagnosed.table_name, diagnosed.column_name) == ("volumes", "status")
+        assert diagnosed.message_detail == "From `in-use` it may go to `free`, `gone`."
+    elif database.dialect == "mysql":
+        assert moved == "(1644, 'volumes.status: `gone` -> `free` refused; allowed: nothing')"
+        assert "a new record as `NULL`" in begun
+
+
+def test_a_long_error_is_cut_where_mysql_would_refuse_it(mariadb: str) -> None:
+    names = [f"state_{'x' * 50}_{number}" for number in range(9)]
+    states: dict[str, Any] = {
+        name: {"to": [one for one in names if one != name], "status": f"{name}é"} for name in names
+    }
+    states[names[0]] = {**states[names[0]], "initial": True, "to": [*names[1:], "end"]}
+    machine = read_document(json.dumps({"machine": "wordy", "states": {**states, "end": {"final": "failed"}}}))
+    with connected("mysql", mariadb) as database:
+        table, column = "t" * 64, "c" * 64
+        database.run(f"CREATE TABLE {table} (id INT PRIMARY KEY, {column} VARCHAR(90))")
+        database.apply(sql_guard(machine, table=table, column=column, dialect="mariadb"))
+        database.run(f"INSERT INTO {table} VALUES (1, '{names[0]}é')")
+        said = database.refusal(f"UPDATE {table} SET {column} = '{'é' * 80}'")
+        assert "1644" in said and "` -> `éééé" in said and "allowed: `end`, `s" in said and "...'" in said
+
+
+def test_null_and_rows_that_were_illegal_before(database: Database) -> None:
+    database.run(*guard(database).remove)
+    database.run("UPDATE volumes SET status = 'lost' WHERE id = 2", "UPDATE volumes SET status = NULL WHERE id = 3")
+    assert sorted(database.run(guard(database).find)) == [(2, "lost"), (3, None)]
+    assert sorted(database.run(guard(database, key=[]).find), key=str) == [("lost", 1), (None, 1)]
+    database.apply(guard(database))
+    database.run("UPDATE volumes SET status = status, n = 5")  # the present value is no move, whatever it is
+    assert [row[2] for row in database.rows()] == [5, 5, 5]
+    for statement in (
+        "SET status = 'free' WHERE id = 2",
+        "SET status = 'gone' WHERE id = 3",
+        "SET status = 'y' WHERE id = 2",
+    ):
+        assert "volumes.status" in database.refusal(f"UPDATE volumes {statement}")
+    database.run("UPDATE volumes SET status = 'free' WHERE id = 3")  # over NULL a record begins
+    assert [row[1] for row in database.rows()] == ["free", "lost", "free"]
+
+
+def test_removed_it_leaves_nothing_behind(database: Database) -> None:
+    database.run(*guard(database).remove)
+    database.run(*guard(database).remove)
+    database.run("UPDATE volumes SET status = 'x'", "INSERT INTO volumes (id) VALUES (4)", "DELETE FROM volumes")
+    left = {
+        "sqlite": "SELECT name FROM sqlite_master WHERE name LIKE '%interlock%'",
+        "postgresql": "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal "
+        "UNION SELECT proname FROM pg_proc WHERE proname LIKE 'interlock%'",
+        "mysql": "SELECT trigger_name FROM information_schema.triggers WHERE trigger_schema = database()",
+    }
+    assert database.run(left[database.dialect]) == []
+
+
+def test_audit_rows_tell_every_move_in_order(database: Database) -> None:
+    database.run(*guard(database).remove, "DELETE FROM volumes")
+    database.apply(guard(database, audit="moves"))
+    settings = {
+        "postgresql": "SELECT set_config('interlock.by', 'alice', false), set_config('interlock.reason', 'test', false)"
+    }
+    settings["mysql"] = "SET @interlock_by = 'alice', @interlock_reason = 'test'"
+    if database.dialect in settings:
+        database.run(settings[database.dialect])
+    database.run("INSERT INTO volumes (id, status) VALUES (1, 'free'), (2, 'free')")
+    database.run("UPDATE volumes SET status = 'in-use'", "UPDATE volumes SET n = 1, status = 'in-use'")
+    database.refusal("UPDATE volumes SET status = 'x' WHERE id = 1")
+    database.run("UPDATE volumes SET status = 'gone' WHERE id = 2")
+    moves = [
+        ("1", None, "free"),
+        ("2", None, "free"),
+        ("1", "free", "in-use"),
+        ("2", "free", "in-use"),
+        ("2", "in-use", "gone"),
+    ]
+    if database.dialect != "postgresql":
+        database.run("REPLACE INTO volumes (id, status) VALUES (1, 'free'), (2, 'gone'), (3, 'free')")
+        moves += [("1", "in-use", "free"), ("3", None, "free")]
+    found = database.run("SELECT * FROM moves ORDER BY seq")
+    assert [row[3:6] for row in found] == moves
+    whom = ("", "") if database.dialect == "sqlite" else ("alice", "test")
+    assert {(row[2], *row[6:]) for row in found} == {("volume", *whom)}
+    now = datetime.now(UTC)
+    for row in found:
+        at = datetime.fromisoformat(row[1]) if isinstance(row[1], str) else row[1]
+        assert abs((now - (at if at.tzinfo else at.replace(tzinfo=UTC))).total_seconds()) < 60
+
+
+def test_audit_in_a_session_that_is_elsewhere(postgresql: str) -> None:
+    """A record's key of two columns, a schema, a column of a type of its own, and a search path that points nowhere."""
+    with connected("postgresql", postgresql) as database:
+        database.run("CREATE SCHEMA ops", "CREATE TYPE ops.state AS ENUM ('free', 'in-use', 'gone')")
+        database.run("CREATE TABLE ops.volumes (host text, id int, status ops.state, PRIMARY KEY (host, id))")
+        options: dict[str, Any] = {"table": "ops.volumes", "column": "status", "key": ["host", "id"], "audit": "moves"}
+        database.apply(sql_guard(Volume, dialect="postgresql", **options))
+        database.run("SET search_path = ''", "SET timezone = 'Asia/Tokyo'")
+        database.run("INSERT INTO ops.volumes VALUES ('a', 1, 'free')", "UPDATE ops.volumes SET status = 'in-use'")
+        assert "volumes.status" in database.refusal("INSERT INTO ops.volumes VALUES ('a', 2, 'gone')")
+        assert database.run("SELECT record, went_to FROM ops.moves") == [("a,1", "free"), ("a,1", "in-use")]
+
+
+@pytest.mark.parametrize(
+    "kind", ["CHAR(20)", "TEXT", "ENUM('free', 'in-use', 'gone')", "VARCHAR(20) CHARACTER SET latin1"]
+)
+def test_columns_of_other_types_in_mysql(mariadb: str, kind: str) -> None:
+    with connected("mysql", mariadb) as database:
+        database.run(f"CREATE TABLE volumes (id INT PRIMARY KEY, status {kind}, n INT)", "SET sql_mode = ''")
+        database.apply(guard(database))
+        database.run("INSERT INTO volumes VALUES (1, 'free', 0)", "UPDATE volumes SET status = 'in-use'")
+        for value in (
+            "nonsense",
+            "",
+            *(["in-úse", "IN-USE"] if "ENUM" not in kind else []),
+        ):  # ENUM stores in-use for them
+            assert "volumes.status" in database.refusal(f"UPDATE volumes SET status = '{value}'")
+        assert database.rows() == [(1, "in-use", 0)]
+
+
+def test_a_guard_on_what_is_not_there_is_not_applied(database: Database) -> None:
+    before = database.rows()
+    for options in ({"column": "statsu"}, {"table": "volume"}, {"key": ["uuid"]}):
+        with pytest.raises(DBAPIError):
+            database.apply(guard(database, **options))
+    assert "volumes.status" in database.refusal("UPDATE volumes SET status = 'x'") and database.rows() == before
+    database.run("UPDATE volumes SET n = 7")

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from interlock.guards.sql_words import Subject, listed
+from interlock.guards.sql_words import Subject, listed, shown
 
 __all__ = ["create", "not_closed", "remove"]
 
 _MESSAGE = 128
 """Characters that MySQL keeps of an error's text."""
-_NAME = 24
-"""Characters of a name or a value that the error's text shows, so that there is room for what is allowed."""
+_NAME = 20
+"""Characters of a name or a value that a long error's text shows, so that there is room for what is allowed."""
 _AUDIT = (
     "`seq` BIGINT AUTO_INCREMENT PRIMARY KEY, `at` DATETIME(6) NOT NULL, `machine` VARCHAR(64) NOT NULL, `record` TEXT NOT NULL, "
     "`came_from` TEXT, `went_to` TEXT NOT NULL, `by` VARCHAR(255) NOT NULL, `reason` TEXT NOT NULL"
@@ -71,7 +71,7 @@ def _judged(subject: Subject, before: str, after: str, moved: str) -> list[str]:
     for value, to in subject.edges:
         edges.append(f"    WHEN came_from = {subject.values([value])} THEN went_to IN ({subject.values(to)})")
         lists.append(f"      WHEN came_from = {subject.values([value])} THEN {subject.message(listed(to))}")
-    where = subject.message(f"{_cut(subject.table.name)}.{_cut(subject.column)}: ")
+    where = subject.message(f"{_where(subject)}: ")
     names = f"TABLE_NAME = {subject.text(subject.table.name)}, COLUMN_NAME = {subject.text(subject.column)}"
     return [
         f"DECLARE came_from LONGBLOB DEFAULT {before};",
@@ -84,7 +84,7 @@ def _judged(subject: Subject, before: str, after: str, moved: str) -> list[str]:
         "  END, FALSE) THEN",
         f"    SET message = CONCAT({where},",
         f"      COALESCE(CONCAT('`', {_short('came_from')}, '` -> '), 'a new record as '), '`',",
-        f"      COALESCE({_short('went_to')}, 'NULL'), '` is not allowed; allowed: ', CASE",
+        f"      COALESCE({_short('went_to')}, 'NULL'), '` refused; allowed: ', CASE",
         *lists,
         "      ELSE 'nothing'",
         "    END);",
@@ -100,8 +100,11 @@ def _short(value: str) -> str:
     return f"LEFT(CONVERT({value} USING utf8mb4), {_NAME})"
 
 
-def _cut(name: str) -> str:
-    return name if len(name) <= _NAME else f"{name[: _NAME - 3]}..."
+def _where(subject: Subject) -> str:
+    """``table.column``, each cut if they are long together; the error carries both whole beside its text."""
+    names = shown(subject.table.name), shown(subject.column)
+    long = sum(map(len, names)) > 2 * _NAME
+    return ".".join(f"{name[: _NAME - 3]}..." if long and len(name) > _NAME else name for name in names)
 
 
 def _audited(subject: Subject) -> Iterator[str]:

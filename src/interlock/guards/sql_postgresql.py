@@ -65,6 +65,9 @@ def _body(subject: Subject) -> str:
     arms = [f"    WHEN came_from IS NULL THEN ARRAY[{subject.values(subject.initial)}]"]
     arms += [f"    WHEN came_from = {subject.text(one)} THEN ARRAY[{subject.values(to)}]" for one, to in subject.edges]
     where = subject.message(f"{subject.where}: machine `{machine}` does not ")
+    hint = (
+        f"The stored values are {listed(subject.known)}. Move along the machine, or change it and apply its guard anew."
+    )
     lines = [
         "#variable_conflict use_variable",
         "DECLARE",
@@ -85,7 +88,7 @@ def _body(subject: Subject) -> str:
         "      DETAIL = CASE WHEN came_from IS NULL THEN 'It may begin as '",
         "        ELSE 'From `' || came_from || '` it may go to ' END",
         "        || COALESCE(NULLIF('`' || array_to_string(allowed, '`, `') || '`', '``'), 'nothing else') || '.',",
-        f"      HINT = {subject.message(f'The stored values are {listed(subject.known)}. Move along the machine, or change it and apply its guard anew.')},",
+        f"      HINT = {subject.message(hint)},",
         f"      SCHEMA = TG_TABLE_SCHEMA, TABLE = TG_TABLE_NAME, COLUMN = {subject.text(subject.column)};",
         "  END IF;",
         *_audited(subject),

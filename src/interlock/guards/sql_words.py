@@ -19,7 +19,7 @@ from interlock.guards.rules import Rules
 __all__ = ["Dialect", "Place", "Subject", "dialect_named", "place_named"]
 
 Dialect = Literal["sqlite", "postgresql", "mysql"]
-_ALIASES: dict[str, Dialect] = {"mariadb": "mysql", "postgres": "postgresql", "sqlite3": "sqlite"}
+_DIALECTS: dict[str, Dialect] = {**{one: one for one in get_args(Dialect)}, "mariadb": "mysql"}
 _POSTGRESQL_BYTES = 63
 _MYSQL_CHARACTERS = 64
 _PART = r'(?:"(?:[^"]|"")+"|[^".]+)'
@@ -35,12 +35,9 @@ class Place(NamedTuple):
 
 def dialect_named(name: str) -> Dialect:
     """Return the dialect of that name; raises `Refused`."""
-    found = _ALIASES.get(name, name)
-    for dialect in get_args(Dialect):
-        if found == dialect:
-            return found
-    known = (*get_args(Dialect), "mariadb")
-    raise Refused(f"no dialect `{name}`{did_you_mean(name, known)}; there are {', '.join(known)}", dialect=name)
+    if name in _DIALECTS:
+        return _DIALECTS[name]
+    raise Refused(f"no dialect `{name}`{did_you_mean(name, _DIALECTS)}; there are {', '.join(_DIALECTS)}", dialect=name)
 
 
 def place_named(text: str) -> Place:
@@ -94,10 +91,13 @@ class Subject:
                 self._check(f"schema of the {what}", place.schema)
         for what, name in (("column", self.column), *(("key column", one) for one in self.key)):
             self._check(what, name)
-        if self.column in self.key:
+        folded = [one if self.dialect == "postgresql" else one.lower() for one in (self.column, *self.key)]
+        if folded[0] in folded[1:]:
             raise Refused(f"`{self.column}` is the guarded column: the key is what stays when it moves, such as `id`")
-        if len(set(self.key)) < len(self.key):
+        if len(set(folded)) < len(folded):
             raise Refused("a key column is named twice")
+        if self.audit is not None and self.audit.name == self.table.name:
+            raise Refused(f"`{self.audit.name}` is the guarded table: audit rows want a table of their own")
         if self.audit is not None and not self.key:
             raise Refused("an audit row names its record: say which columns do, --key id")
         for value in self.rules.allowed:
