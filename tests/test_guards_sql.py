@@ -159,16 +159,35 @@ OF_ONE = {
 }
 
 
-@pytest.mark.parametrize("guarded_again", [False, True])
-def test_no_statement_slips_past(database: Database, guarded_again: bool) -> None:
-    if guarded_again:
+# What a session may set to weaken a guard.
+SETTINGS = {
+    "sqlite": ["PRAGMA recursive_triggers = ON"],
+    "postgresql": [
+        "CREATE SCHEMA evil",
+        "CREATE FUNCTION evil.yes(text, text) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT true'",
+        "CREATE OPERATOR evil.= (LEFTARG = text, RIGHTARG = text, FUNCTION = evil.yes)",
+        "CREATE FUNCTION evil.coalesce(text, text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT $1'",
+        "CREATE TEMP TABLE moves (LIKE public.moves)",
+        "SET search_path = evil, public, pg_catalog",
+    ],
+    "mysql": ["SET sql_mode = ''", "SET NAMES latin1 COLLATE latin1_swedish_ci"],
+}
+
+
+@pytest.mark.parametrize("how", ["plain", "audited", "set"])
+def test_no_statement_slips_past(database: Database, how: str) -> None:
+    if how != "plain":
         database.apply(guard(database, audit="moves"))
+    if how == "set":
+        database.run(*SETTINGS[database.dialect])
     before = database.rows()
     assert [row[1] for row in before] == ["free", "in-use", "gone"]
     for statement in [*EVERYWHERE, *OF_ONE[database.dialect]]:
         said = database.refusal(statement)
         assert "volumes.status" in said, f"{statement}: {said}"
         assert database.rows() == before, statement
+    if how != "plain":
+        assert database.run(f"SELECT count(*) FROM {'public.' * (database.dialect == 'postgresql')}moves") == [(0,)]
 
 
 LEGAL: list[tuple[str, dict[int, str | None]]] = [
@@ -410,3 +429,89 @@ def test_a_guard_on_what_is_not_there_is_not_applied(database: Database) -> None
             database.apply(guard(database, **options))
     assert "volumes.status" in database.refusal("UPDATE volumes SET status = 'x'") and database.rows() == before
     database.run("UPDATE volumes SET n = 7")
+
+
+def test_keys_of_any_kind_in_sqlite(sqlite: str) -> None:
+    tables = [
+        "(host TEXT COLLATE NOCASE, id INT, status TEXT COLLATE NOCASE, PRIMARY KEY (host, id)) WITHOUT ROWID",
+        "(host ANY, id INT, status ANY, PRIMARY KEY (host, id)) STRICT",
+        "(host, id, status, UNIQUE (id, host))",
+    ]
+    with connected("sqlite", sqlite) as database:
+        for number, columns in enumerate(tables):
+            table = f"t{number}"
+            database.run(f"CREATE TABLE {table} {columns}")
+            database.apply(guard(database, table=table, key=["host", "id"]))
+            database.run(f"INSERT INTO {table} VALUES ('a', 1, 'free')", f"INSERT INTO {table} VALUES ('b', 1, 'free')")
+            database.run(f"REPLACE INTO {table} VALUES ('a', 1, 'in-use')")
+            database.run(f"REPLACE INTO {table} VALUES ('a', 1, 'gone'), ('b', 1, 'in-use'), ('b', 2, 'free')")
+            before = database.run(f"SELECT * FROM {table} ORDER BY host, id")
+            assert [row[2] for row in before] == ["gone", "in-use", "free"]
+            for statement in (
+                f"REPLACE INTO {table} VALUES ('a', 1, 'free')",
+                f"REPLACE INTO {table} VALUES ('a', 1, 'GONE')",
+                f"UPDATE {table} SET status = 'IN-USE' WHERE host = 'b' AND id = 1",
+                f"UPDATE OR REPLACE {table} SET host = 'a', id = 1 WHERE id = 2",
+                *([f"REPLACE INTO {table} VALUES ('A', 1, 'free')"] if number == 0 else []),
+            ):
+                assert "t" in database.refusal(statement)
+                assert database.run(f"SELECT * FROM {table} ORDER BY host, id") == before, statement
+
+
+def test_values_that_are_numbers(database: Database) -> None:
+    states = {"off": {"status": "0", "initial": True, "to": ["on"]}, "on": {"status": "1", "to": ["off", "end"]}}
+    machine = read_document(
+        json.dumps({"machine": "switch", "states": {**states, "end": {"status": "2", "final": "succeeded"}}})
+    )
+    database.run("CREATE TABLE switches (id INTEGER PRIMARY KEY, state INTEGER)")
+    database.apply(sql_guard(machine, table="switches", column="state", key=["id"], dialect=database.dialect))
+    database.run("INSERT INTO switches VALUES (1, 0)", "UPDATE switches SET state = 1")
+    if database.dialect != "postgresql":
+        database.run("REPLACE INTO switches VALUES (1, 0)", "REPLACE INTO switches VALUES (1, 1)")
+        assert "switches.state" in database.refusal("REPLACE INTO switches VALUES (1, 3)")
+    assert database.run(sql_guard(machine, table="switches", column="state", dialect=database.dialect).find) == []
+    for state in (3, 10, -1):
+        assert "switches.state" in database.refusal(f"UPDATE switches SET state = {state}")
+    database.run("UPDATE switches SET state = 2")
+    assert "switches.state" in database.refusal("UPDATE switches SET state = 0")
+
+
+def test_two_columns_and_another_schema(database: Database) -> None:
+    schema = {"sqlite": "ATTACH ':memory:' AS ops", "postgresql": "CREATE SCHEMA ops", "mysql": "CREATE DATABASE ops"}
+    database.run(schema[database.dialect])
+    try:
+        database.run("CREATE TABLE ops.volumes (id INTEGER PRIMARY KEY, one VARCHAR(9), other VARCHAR(9))")
+        for column in ("one", "other"):
+            for _ in range(2):
+                database.apply(guard(database, table="ops.volumes", column=column, audit="moves"))
+        database.run("INSERT INTO ops.volumes VALUES (1, 'free', 'free')", "UPDATE ops.volumes SET one = 'in-use'")
+        assert "volumes.other" in database.refusal("UPDATE ops.volumes SET one = 'gone', other = 'gone'")
+        assert "volumes.one" in database.refusal("UPDATE ops.volumes SET one = 'x', other = 'in-use'")
+        assert database.run("SELECT * FROM ops.volumes") == [(1, "in-use", "free")]
+        assert len(database.run("SELECT * FROM ops.moves")) == 3
+        assert [row[1] for row in database.rows()] == ["free", "in-use", "gone"]
+    finally:
+        if database.dialect == "mysql":
+            database.run("DROP DATABASE ops")
+
+
+def test_padded_columns_in_postgresql(postgresql: str) -> None:
+    with connected("postgresql", postgresql) as database:
+        database.run("CREATE TABLE volumes (id int PRIMARY KEY, status char(20), n int)")
+        database.apply(guard(database))
+        database.run("INSERT INTO volumes VALUES (1, 'free')", "UPDATE volumes SET status = 'in-use'")
+        assert "volumes.status" in database.refusal("UPDATE volumes SET status = 'IN-USE'")
+        assert database.run(guard(database).find) == []
+
+
+def test_partitions_are_guarded_with_their_table(postgresql: str) -> None:
+    with connected("postgresql", postgresql) as database:
+        database.run("CREATE TABLE volumes (id int, status text, n int) PARTITION BY RANGE (id)")
+        database.run("CREATE TABLE low PARTITION OF volumes FOR VALUES FROM (0) TO (9)")
+        database.apply(guard(database, audit="moves"))
+        database.run("CREATE TABLE high PARTITION OF volumes FOR VALUES FROM (9) TO (99)")
+        database.run("INSERT INTO volumes VALUES (1, 'free', 0), (10, 'free', 0)", "UPDATE high SET status = 'in-use'")
+        for table in ("volumes", "low", "high"):
+            assert ".status" in database.refusal(f"UPDATE {table} SET status = 'x'")
+        assert ".status" in database.refusal("UPDATE volumes SET id = 2 WHERE id = 10")
+        assert [row[1] for row in database.rows()] == ["free", "in-use"]

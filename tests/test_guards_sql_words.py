@@ -137,8 +137,9 @@ def untouched(database: Database) -> bool:
     return database.run("SELECT n FROM canary") == [(1,)]
 
 
-def hunted(dialect: str, url: str, examples: int) -> None:
+def hunted(dialect: str, url: str, examples: int, *before: str) -> None:
     with connected(dialect, url) as database:
+        database.run(*before)
         database.run("CREATE TABLE canary (n INTEGER)", "INSERT INTO canary VALUES (1)")
 
         @settings(max_examples=examples, deadline=None, suppress_health_check=SLOW)
@@ -158,13 +159,17 @@ def test_all_guards_give_the_same_verdict_on_sqlite() -> None:
 
 
 @pytest.mark.slow
-def test_all_guards_give_the_same_verdict_on_postgresql(postgresql: str) -> None:
-    hunted("postgresql", postgresql, 30)
+@pytest.mark.parametrize("escapes", ["on", "off"])
+def test_all_guards_give_the_same_verdict_on_postgresql(postgresql: str, escapes: str) -> None:
+    hunted(
+        "postgresql", postgresql, 20, "SET escape_string_warning = off", f"SET standard_conforming_strings = {escapes}"
+    )
 
 
 @pytest.mark.slow
-def test_all_guards_give_the_same_verdict_on_mariadb(mariadb: str) -> None:
-    hunted("mysql", mariadb, 15)
+@pytest.mark.parametrize("mode", ["STRICT_ALL_TABLES", "NO_BACKSLASH_ESCAPES,PIPES_AS_CONCAT"])
+def test_all_guards_give_the_same_verdict_on_mariadb(mariadb: str, mode: str) -> None:
+    hunted("mysql", mariadb, 15, f"SET sql_mode = '{mode}'")
 
 
 @pytest.mark.parametrize("dialect", ["sqlite", "mysql", "postgresql"])

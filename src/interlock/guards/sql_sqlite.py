@@ -26,26 +26,26 @@ _AUDIT = (
 def create(subject: Subject) -> Iterator[str]:
     """Yield the statements that put the guard in place, in whatever state it is."""
     column = subject.quoted(subject.column)
-    before, after = f"OLD.{column}", f"NEW.{column}"
+    before, after = _text(f"OLD.{column}"), _text(f"NEW.{column}")
     yield from remove(subject)
     if subject.audit is not None:
         yield f"CREATE TABLE IF NOT EXISTS {_audit(subject)} ({_AUDIT})"
+    created, moved = f"NULL AS came_from, {after} AS went_to", " WHERE came_from COLLATE BINARY IS NOT went_to"
+    again = ""
     if subject.key:
         yield from _putting_aside(subject)
-        replaced, aside = _replaced(subject), "aside.value"
-        inserted = [
-            f"SELECT {_verdict(subject, aside, after)} FROM {replaced} AND {_differ(aside, after)}",
-            f"SELECT {_verdict(subject, None, after)} WHERE NOT EXISTS (SELECT 1 FROM {replaced})",
-        ]
-        inserted += _audited(subject, aside, f"FROM {replaced} AND {_differ(aside, after)}")
-        inserted += _audited(subject, "NULL", f"WHERE NOT EXISTS (SELECT 1 FROM {replaced})")
-        rekeyed = [inserted[0], *_audited(subject, aside, f"FROM {replaced} AND {_differ(aside, after)}")]
+        aside = _aside_of_this(subject)
+        created, again = (
+            f"(SELECT aside.value {aside}) AS came_from, {after} AS went_to",
+            f"{moved} OR came_from IS NULL",
+        )
+        rekeyed = _judged(subject, f"aside.value AS came_from, {after} AS went_to {aside}", moved)
         yield _trigger(subject, "rekeyed", "AFTER UPDATE", _new_key(subject), rekeyed)
-    else:
-        inserted = [f"SELECT {_verdict(subject, None, after)}"]
-    yield _trigger(subject, "insert", "AFTER INSERT", "", inserted)
-    updated = [f"SELECT {_verdict(subject, before, after)}", *_audited(subject, before, "")]
-    yield _trigger(subject, "update", f"AFTER UPDATE OF {column}", f" WHEN {_differ(before, after)}", updated)
+    yield _trigger(subject, "insert", "AFTER INSERT", "", _judged(subject, created, again))
+    updated = _judged(subject, f"{before} AS came_from, {after} AS went_to", moved)
+    yield _trigger(
+        subject, "update", f"AFTER UPDATE OF {column}", f" WHEN {_differ(f'OLD.{column}', f'NEW.{column}')}", updated
+    )
 
 
 def remove(subject: Subject) -> Iterator[str]:
@@ -66,16 +66,17 @@ def not_closed(subject: Subject) -> Iterator[str]:
 
 def _putting_aside(subject: Subject) -> Iterator[str]:
     table = subject.place(subject.table, bare=True)
+    value = _text(f"{table}.{subject.quoted(subject.column)}")
     kept = ", ".join(f"{table}.{subject.quoted(one)} AS k{number}" for number, one in enumerate(subject.key))
     yield (
         f"CREATE TABLE {subject.name('aside')} AS "
-        f"SELECT {kept}, {table}.{subject.quoted(subject.column)} AS value FROM {subject.place(subject.table)} WHERE 0"
+        f"SELECT {kept}, {value} AS value FROM {subject.place(subject.table)} WHERE 0"
     )
     news = ", ".join(f"NEW.{subject.quoted(one)}" for one in subject.key)
     same = " AND ".join(f"{table}.{subject.quoted(one)} = NEW.{subject.quoted(one)}" for one in subject.key)
     body = [
         f"DELETE FROM {_aside(subject)} WHERE 1",
-        f"INSERT INTO {_aside(subject)} SELECT {news}, {table}.{subject.quoted(subject.column)} FROM {table} WHERE {same}",
+        f"INSERT INTO {_aside(subject)} SELECT {news}, {value} FROM {table} WHERE {same}",
     ]
     yield _trigger(subject, "replace", "BEFORE INSERT", "", body)
     yield _trigger(subject, "rekey", "BEFORE UPDATE", _new_key(subject), body)
@@ -87,10 +88,10 @@ def _new_key(subject: Subject) -> str:
     return " WHEN " + " OR ".join(_differ(f"OLD.{one}", f"NEW.{one}") for one in quoted)
 
 
-def _replaced(subject: Subject) -> str:
-    """What follows FROM to find the value put aside, if the new row took that row's place."""
+def _aside_of_this(subject: Subject) -> str:
+    """FROM what was put aside, if the new row took that row's place."""
     same = (f"aside.k{number} IS NEW.{subject.quoted(one)}" for number, one in enumerate(subject.key))
-    return f"{_aside(subject)} AS aside WHERE {' AND '.join(same)}"
+    return f"FROM {_aside(subject)} AS aside WHERE {' AND '.join(same)}"
 
 
 def _aside(subject: Subject) -> str:
@@ -101,42 +102,45 @@ def _differ(one: str, other: str) -> str:
     return f"{one} COLLATE BINARY IS NOT {other}"
 
 
-def _verdict(subject: Subject, before: str | None, after: str) -> str:
-    """An expression that raises if the move is none of the machine's; ``before`` None: the record is new."""
+def _text(value: str) -> str:
+    """An integer as text, as states' stored values are: in a trigger no affinity of the column helps."""
+    return f"CASE typeof({value}) WHEN 'integer' THEN CAST({value} AS TEXT) ELSE {value} END"
 
+
+def _judged(subject: Subject, move: str, condition: str) -> list[str]:
+    """The statements that raise if a move is none of the machine's, and write the audit row if it is one; SQLite knows no users."""
+    source = f"\n  FROM (SELECT {move}){condition}"
+    statements = [f"SELECT {_verdict(subject)}{source}"]
+    if subject.audit is not None:
+        record = " || ',' || ".join(f"CAST(NEW.{subject.quoted(one)} AS TEXT)" for one in subject.key)
+        columns = '"at", "machine", "record", "came_from", "went_to", "by", "reason"'
+        values = f"{_AT}, {subject.text(subject.rules.machine.name)}, {record}, came_from, went_to, '', ''"
+        audit = subject.place(subject.audit, bare=True)
+        statements.append(f"INSERT INTO {audit} ({columns})\n  SELECT {values}{source}")
+    return statements
+
+
+def _verdict(subject: Subject) -> str:
     def unless(values: list[str], message: str) -> str:
         refusal = (
             f"RAISE(ABORT, {subject.message(f'{subject.where}: machine `{subject.rules.machine.name}` {message}')})"
         )
         if not values:
             return refusal
-        return f"CASE WHEN {after} COLLATE BINARY IN ({subject.values(values)}) THEN 1 ELSE {refusal} END"
+        return f"CASE WHEN went_to COLLATE BINARY IN ({subject.values(values)}) THEN 1 ELSE {refusal} END"
 
-    begin = unless(
-        subject.initial, f"does not let a record begin with this value; it may begin as {listed(subject.initial)}"
-    )
-    if before is None:
-        return begin
-    arms = [f"WHEN {before} IS NULL THEN {begin}"]
+    possible = listed(subject.initial)
+    begin = unless(subject.initial, f"does not let a record begin with this value; it may begin as {possible}")
+    arms = [f"WHEN came_from IS NULL THEN {begin}"]
     for value in subject.known:
         to = sorted(subject.rules.targets[value])
         possible = f"to {listed(to)}" if to else "nowhere"
         refused = unless(to, f"does not allow this move from {listed([value])}; from there it may go {possible}")
-        arms.append(f"WHEN {before} COLLATE BINARY = {subject.text(value)} THEN {refused}")
+        arms.append(f"WHEN came_from COLLATE BINARY = {subject.text(value)} THEN {refused}")
     unknown = unless(
         [], "does not know the row's present value; it may go nowhere until it is mended, without the guard"
     )
-    return "\n    ".join(["CASE", *arms, f"ELSE {unknown}", "END"])
-
-
-def _audited(subject: Subject, before: str, source: str) -> list[str]:
-    """The statement that writes the audit row, if there is an audit table; SQLite knows no users."""
-    if subject.audit is None:
-        return []
-    record = " || ',' || ".join(f"CAST(NEW.{subject.quoted(one)} AS TEXT)" for one in subject.key)
-    values = f"{_AT}, {subject.text(subject.rules.machine.name)}, {record}, {before}, NEW.{subject.quoted(subject.column)}, '', ''"
-    columns = '"at", "machine", "record", "came_from", "went_to", "by", "reason"'
-    return [f"INSERT INTO {subject.place(subject.audit, bare=True)} ({columns}) SELECT {values} {source}".rstrip()]
+    return "\n    ".join(["CASE", *arms, f"ELSE {unknown}"]) + "\n  END"
 
 
 def _audit(subject: Subject) -> str:

@@ -96,7 +96,7 @@ class Subject:
             raise Refused(f"`{self.column}` is the guarded column: the key is what stays when it moves, such as `id`")
         if len(set(folded)) < len(folded):
             raise Refused("a key column is named twice")
-        if self.audit is not None and self.audit.name == self.table.name:
+        if self.audit is not None and self.audit in (self.table, Place(None, self.table.name)):
             raise Refused(f"`{self.audit.name}` is the guarded table: audit rows want a table of their own")
         if self.audit is not None and not self.key:
             raise Refused("an audit row names its record: say which columns do, --key id")
