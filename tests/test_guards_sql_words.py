@@ -26,7 +26,7 @@ from interlock.errors import IllegalMove, Refused
 from interlock.guards.rules import Rules
 from interlock.guards.sql import SqlGuard, sql_guard, written
 from interlock.guards.sql_words import Place, place_named
-from tests.test_guards_sql import Database, Volume, connected
+from tests.guarded_tables import Database, Volume, connected
 
 DOCUMENT = """
 machine: volume

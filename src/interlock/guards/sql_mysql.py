@@ -39,7 +39,7 @@ def create(subject: Subject) -> Iterator[str]:
         yield f"CREATE TABLE IF NOT EXISTS {subject.place(audit)} ({_AUDIT}) {kind}"
     yield f"LOCK TABLES {table} WRITE"
     yield from remove(subject)
-    replaced, old, new = f"@{subject.plain_name('replaced')}", _bytes(f"OLD.{column}"), _bytes(f"NEW.{column}")
+    replaced, old, new = f"@{subject.plain_name('replaced')}", _utf8(f"OLD.{column}"), _utf8(f"NEW.{column}")
     yield _trigger(subject, "begin", "BEFORE INSERT", [f"SET {replaced} = NULL;"])
     yield _trigger(subject, "delete", "BEFORE DELETE", [f"SET {replaced} = COALESCE({replaced}, {old});"])
     moved = "came_from IS NULL OR NOT (came_from <=> went_to)"
@@ -60,8 +60,9 @@ def not_closed(subject: Subject) -> Iterator[str]:
     yield "engines without transactions (MyISAM, Aria, MEMORY): the error comes, but the row stays as it was written"
 
 
-def _bytes(value: str) -> str:
-    return f"CAST(CONVERT({value} USING utf8mb4) AS BINARY)"
+def _utf8(value: str) -> str:
+    """A value in the one character set whose bytes are compared: the variables that take it are binary."""
+    return f"CONVERT({value} USING utf8mb4)"
 
 
 def _judged(subject: Subject, before: str, after: str, moved: str) -> list[str]:
@@ -97,7 +98,7 @@ def _judged(subject: Subject, before: str, after: str, moved: str) -> list[str]:
 
 
 def _short(value: str) -> str:
-    return f"LEFT(CONVERT({value} USING utf8mb4), {_NAME})"
+    return f"LEFT({_utf8(value)}, {_NAME})"
 
 
 def _where(subject: Subject) -> str:
@@ -115,7 +116,7 @@ def _audited(subject: Subject) -> Iterator[str]:
     record = ", ".join(f"NEW.{subject.quoted(one)}" for one in subject.key)
     yield f"  INSERT INTO {audit} (`at`, `machine`, `record`, `came_from`, `went_to`, `by`, `reason`)"
     yield f"    VALUES (UTC_TIMESTAMP(6), {subject.text(subject.rules.machine.name)}, CONCAT_WS(',', {record}),"
-    yield "    CONVERT(came_from USING utf8mb4), CONVERT(went_to USING utf8mb4),"
+    yield f"    {_utf8('came_from')}, {_utf8('went_to')},"
     yield "    COALESCE(NULLIF(@interlock_by, ''), USER()), COALESCE(@interlock_reason, ''));"
 
 
