@@ -208,6 +208,13 @@ def test_names_that_no_database_has_are_refused(dialect: str) -> None:
             sql_guard(machine_of([status, "x"], set(), set()), **good)
 
 
+def test_the_present_value_is_no_move_for_the_rules_either() -> None:
+    rules = Rules(Volume)
+    rules.move("volume 7", "lost", "lost")
+    for current, wanted in (("lost", "free"), ("lost", "found"), ("free", "lost"), ("gone", "free")):
+        assert refuses(rules.move, "volume 7", current, wanted)
+
+
 def test_a_place_is_read_as_sql_reads_it() -> None:
     assert place_named("volumes") == (None, "volumes")
     assert place_named("ops.volumes") == ("ops", "volumes")
