@@ -93,7 +93,7 @@ class Rules:
     def move(self, record: str, current: Any, wanted: Any) -> None:
         """Judge a move from one stored value to another; raises `IllegalMove` when enforcing."""
         before, after = stored(current), stored(wanted)
-        if after not in self.allowed.get(before, (before,)) or after not in self.allowed:
+        if before != after and after not in self.targets.get(before, ()):
             self.refuse(record, before, after)
 
     def create(self, record: str, wanted: Any) -> None:
