@@ -33,6 +33,7 @@ FLOORS: Mapping[str, Sequence[str]] = {
     "compute": _BESIDE_RUNTIME,
     "testing": _BESIDE_RUNTIME,
     "bench": (*_BESIDE_RUNTIME, "guards"),
+    "records": (*_BESIDE_RUNTIME, "guards"),
     "checking": ("errors", "definition", "interpreter"),
     "hosts": ("errors", "definition", "interpreter"),
     "cli": (*_BESIDE_RUNTIME, "guards", "sync", "compute", "testing", "bench", "hosts", "checking"),
@@ -40,6 +41,7 @@ FLOORS: Mapping[str, Sequence[str]] = {
 THIRD_PARTY: Mapping[str, Sequence[str]] = {
     "definition": ("msgspec", "yaml", "fast_sugiyama"),
     "guards": ("sqlalchemy", "django"),
+    "records": ("sqlalchemy",),
     "interpreter": ("msgspec",),
     "checking": ("msgspec",),
     "stores": ("msgspec",),

@@ -327,25 +327,28 @@ class Interlock:
         *,
         state: str,
         record: str,
+        begun: bool = True,
         steps: Sequence[str] | None = None,
         by: str | None = None,
     ) -> Handle[Any]:
         """Take over an operation that other code began, in the state it is in. A record is adopted once: then its operation is returned.
 
-        The present state is performed with ``recover`` where one is bound, because nobody knows how far it is; or, if other code still
-        performs it (`Actions`, ``reported``), waited for.
+        The present state is performed with ``recover`` where one is bound; or waited for, if other code still performs it.
 
         Args:
             data: the operation's data.
             state: where it is; not a final state.
             record: key of the record that other code keeps of it; `operation_of` finds the operation by it.
+            begun: whether other code has begun the present state; a record that was only just created it has not.
             steps: the states that other code may have begun: they are undone if it fails. Default: all that may lie behind.
 
         Raises: as `start` does.
         """
         return Handle(
             self._portal,
-            self._portal.call(self._inner.adopt(machine, data, state=state, record=record, steps=steps, by=by)),
+            self._portal.call(
+                self._inner.adopt(machine, data, state=state, record=record, begun=begun, steps=steps, by=by)
+            ),
         )
 
     def operation_of(self, machine: type[Machine[Any]] | Definition, record: str) -> Handle[Any]:
@@ -380,6 +383,10 @@ class Interlock:
     def history(self, id: str, after: int = 0, limit: int = 1000) -> tuple[Record, ...]:
         """Return an operation's journal from above sequence number ``after``. Raises `Unknown`."""
         return self._portal.call(self._inner.history(id, after, limit))
+
+    def tail(self, after: int, limit: int = 500) -> tuple[Record, ...]:
+        """Return the records of all operations above position ``after``, in order."""
+        return self._portal.call(self._inner.tail(after, limit))
 
     def watch(self, id: str | None = None, after: int | None = None) -> Iterator[Record]:
         """Yield records of the journal as they are written.

@@ -58,7 +58,7 @@ def start(turn: Turn, input: i.Start) -> None:
     breaks = tuple(input.breakpoints)
     turn.add(f.Started(input.id, machine.name, machine.version, data, input.by, bounds, breaks, input.record, steps))
     ways.enter(turn, state)
-    if input.adopted and type(turn.after.phase) is Queued:
+    if input.adopted and input.begun and type(turn.after.phase) is Queued:
         turn.add(f.AttemptLost("adopted"))  # other code's attempt, whose end nobody knows
     attempts.issue(turn)
 

@@ -75,7 +75,8 @@ class Start(msgspec.Struct, frozen=True):
         state: which initial state, where there are several; of an adopted one the state it is in.
         bounds: ``deadline`` is absolute.
         record: key of the record that other code keeps of it.
-        adopted: other code began it, and nobody knows how far the present state is.
+        adopted: other code began it; ``state`` may be any that is not final.
+        begun: of an adopted one: other code has begun the present state, and nobody knows how far it is.
         steps: of an adopted one: the states that other code may have begun; None: all that may lie behind it.
     """
 
@@ -88,6 +89,7 @@ class Start(msgspec.Struct, frozen=True):
     offer: Offer | None = None
     record: str = ""
     adopted: bool = False
+    begun: bool = True
     steps: tuple[str, ...] | None = None
 
 

@@ -25,6 +25,7 @@ from interlock.interpreter.snapshot import Snapshot, Status
 from interlock.interpreter.why import Why
 from interlock.interpreter.why import why as explain
 from interlock.runtime.actions import Actions, typed
+from interlock.runtime.asking import Asking
 from interlock.runtime.busy import load_before
 from interlock.runtime.clock import Clock, SystemClock, new_id, process_identity, session_name
 from interlock.runtime.committer import Committer, Driver
@@ -43,7 +44,7 @@ __all__ = ["Handle", "Interlock"]
 D = TypeVar("D")
 
 
-class Interlock:
+class Interlock(Asking):
     """An engine over a store. Use it as ``async with``; it opens the store and, if it has actions, begins to perform operations.
 
     Claims are declared by machines but not enforced yet, and operations of machines with children cannot be started yet.
@@ -251,26 +252,41 @@ class Interlock:
         *,
         state: str,
         record: str,
+        begun: bool = True,
         steps: Sequence[str] | None = None,
         by: str | None = None,
     ) -> Handle[Any]:
         """Take over an operation that other code began, in the state it is in. A record is adopted once: then its operation is returned.
 
-        The present state is performed with ``recover`` where one is bound, because nobody knows how far it is; or, if other code still
-        performs it (`Actions`, ``reported``), waited for.
+        The present state is performed with ``recover`` where one is bound; or waited for, if other code still performs it.
 
         Args:
             data: the operation's data.
             state: where it is; not a final state.
             record: key of the record that other code keeps of it; `operation_of` finds the operation by it.
+            begun: whether other code has begun the present state; a record that was only just created it has not.
             steps: the states that other code may have begun: they are undone if it fails. Default: all that may lie behind.
 
         Raises: as `start` does.
         """
         definition, data_type = await self._machine(machine)
-        given = self._limits.plain(data, f"operation of `{definition.name}`")
-        operation, chosen = self.operation_of(definition, record).id, None if steps is None else tuple(steps)
-        input = i.Start(operation, given, state, self._who(by), record=record, adopted=True, steps=chosen)
+        given, operation = (
+            self._limits.plain(data, f"operation of `{definition.name}`"),
+            self.operation_of(definition, record).id,
+        )
+        input = i.Start(
+            operation,
+            given,
+            state,
+            self._who(by),
+            None,
+            (),
+            None,
+            record,
+            True,
+            begun,
+            None if steps is None else tuple(steps),
+        )
         try:
             snapshot = await self._begin(definition, input)
         except Conflict as error:
@@ -328,6 +344,10 @@ class Interlock:
         if not records:
             await self._ledger.load(id)
         return tuple(records)
+
+    async def tail(self, after: int, limit: int = 500) -> tuple[Record, ...]:
+        """Return the records of all operations above position ``after``, in order."""
+        return tuple(await self._committer.call(lambda store: store.tail(after, limit)))
 
     async def watch(self, id: str | None = None, after: int | None = None) -> AsyncIterator[Record]:
         """Yield records of the journal as they are written.
@@ -393,88 +413,6 @@ class Interlock:
         """Return the leases of all workers, lapsed ones included."""
         return tuple(await self._committer.call(lambda store: store.leases()))
 
-    # What people ask of an operation
-
-    async def signal(
-        self,
-        id: str,
-        event: str,
-        data: Mapping[str, Any] | None = None,
-        *,
-        key: str = "",
-        hold: bool = False,
-        by: str | None = None,
-    ) -> Snapshot:
-        """Send an event to an operation.
-
-        Args:
-            data: added to the operation's data.
-            key: a second signal with the same key is a no-op.
-            hold: if the present state does not accept it and a state ahead does, keep it until then.
-
-        Raises:
-            NotPossible: the operation does not accept it now; ``possible`` says what it does.
-            IllegalData, LimitExceeded, Unknown: nothing was changed.
-        """
-        payload = self._limits.plain(data or {}, f"signal `{event}`")
-        self._limits.text("key_characters", key, "idempotency key")
-        return await self._ledger.submit(id, i.Signal(event, payload, key, hold, self._who(by)))
-
-    async def report(
-        self,
-        id: str,
-        event: str = "",
-        data: Mapping[str, Any] | None = None,
-        *,
-        to: str = "",
-        key: str = "",
-        by: str | None = None,
-    ) -> Snapshot:
-        """Say what came of a state that other code performs: the event, or the state that its record moved to.
-
-        Args:
-            event: ``done``, ``failed``, or another event of the present state.
-            data: added to the operation's data.
-            to: instead of an event: the state; where the operation is already there, nothing happens.
-            key: a second report with the same key is a no-op.
-
-        Raises:
-            NotPossible: the engine performs the present state itself, or no exit leads there.
-            IllegalData, LimitExceeded, Unknown: nothing was changed.
-        """
-        if bool(event) == bool(to):
-            raise Refused("report either an event, or to= the state that the record moved to")
-        payload = self._limits.plain(data or {}, "report")
-        self._limits.text("key_characters", key, "idempotency key")
-        return await self._ledger.submit(id, i.Report(event, to, payload, key, self._who(by)))
-
-    async def pause(
-        self, id: str, reason: str = "", before: Sequence[str] | None = None, *, by: str | None = None
-    ) -> Snapshot:
-        """Let the running action finish and start nothing more; or, with ``before``, go on and pause before each of these states."""
-        who, why = self._who(by), self._reason(reason)
-        return await self._ledger.submit(id, i.Pause(who, why, None if before is None else tuple(before)))
-
-    async def resume(self, id: str, *, by: str | None = None) -> Snapshot:
-        """End a pause."""
-        return await self._ledger.submit(id, i.Resume(self._who(by)))
-
-    async def cancel(self, id: str, reason: str = "", *, by: str | None = None) -> Snapshot:
-        """End the running action, undo what was started, and end as cancelled. Raises `NotPossible` past the pivot."""
-        return await self._ledger.submit(id, i.Cancel(self._who(by), self._reason(reason)))
-
-    async def retry(self, id: str, reason: str, *, by: str | None = None) -> Snapshot:
-        """Have what is stuck tried again, or what waits for its next attempt tried now."""
-        return await self._ledger.submit(id, i.Retry(self._who(by), self._reason(reason)))
-
-    async def skip(self, id: str, reason: str, *, by: str | None = None) -> Snapshot:
-        """Declare what is stuck done: a person has done it by hand."""
-        return await self._ledger.submit(id, i.Skip(self._who(by), self._reason(reason)))
-
-    async def override(self, id: str, to: str, reason: str, *, by: str | None = None) -> Snapshot:
-        """Move an operation to the state ``to``, whatever the machine says; the history keeps which of its rules this broke."""
-        return await self._ledger.submit(id, i.Override(to, self._who(by), self._reason(reason)))
-
     # Inside
 
     async def _machine(self, machine: type[Machine[Any]] | Definition | str) -> tuple[Definition, Any]:
@@ -487,12 +425,6 @@ class Interlock:
             return definition, data_type_of(machine)
         own = self._actions.get(definition.name)
         return definition, own.data_type if own is not None and own.definition.version == definition.version else None
-
-    def _who(self, by: str | None) -> str:
-        return self._limits.text("by_characters", self._by if by is None else by, "by")
-
-    def _reason(self, reason: str) -> str:
-        return self._limits.text("reason_characters", reason, "reason")
 
 
 def _records(store: Store, operation: str | None, after: int) -> Sequence[Record]:
