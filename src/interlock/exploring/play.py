@@ -214,10 +214,13 @@ class Play:
         return self._names.get(id, "")
 
     def say(self, actor: Actor | None, what: str, mishap: bool = False) -> None:
-        if self._telling:
-            self.outcome.story.append(
-                Line(self.now - START, actor.name if actor else "", f"*** {what}" if mishap else what)
-            )
+        if not self._telling:
+            return
+        for number, id in self._ids.items():
+            what = what.replace(id, f"{number + 1}")
+        self.outcome.story.append(
+            Line(self.now - START, actor.name if actor else "", f"*** {what}" if mishap else what)
+        )
 
     def take(self, mishap: Mishap) -> None:
         """Note that a mishap took place."""
@@ -258,10 +261,11 @@ class Play:
         except Hung:
             outcome.violation = Violation(RETURNS, f"{self._watch.where or 'an action'} did not come back")
         finally:
+            if outcome.violation is not None:
+                self.say(None, f"!!! {outcome.violation.invariant}: {outcome.violation.answer}")
+            self._telling = False
             self._dispose()
         outcome.ends = [one.status for one in self._operations()]
-        if outcome.violation is not None:
-            self.say(None, f"!!! {outcome.violation.invariant}: {outcome.violation.answer}")
         return outcome
 
     def _dispose(self) -> None:
@@ -408,7 +412,7 @@ class Play:
 
     def _wake(self, actor: Actor) -> None:
         actor.frozen = ""
-        self.say(actor, "wakes up", True)
+        self.say(actor, "wakes up")
 
     # What comes from outside
 
@@ -441,7 +445,7 @@ class Play:
         if id is None or not (mishap.kind == "cancel" or (verb in ("signal", "twice") and signal)):
             return False
         times = " twice" if verb == "twice" else ""
-        self.say(None, f"*** {self.name_of(id)}{mishap.kind.replace('twice-', 'signal-')} is sent{times}")
+        self.say(None, f"{self.name_of(id)}{'a cancel' if signal is None else f'signal {event}'} is sent{times}", True)
 
         async def ask(interlock: Interlock) -> None:
             try:
@@ -450,7 +454,7 @@ class Play:
                 else:
                     await interlock.signal(id, signal.event, signal.data, by="explorer")
             except InterlockError as error:
-                self.say(None, f"{self.name_of(id)}{mishap.kind} is refused: {error}")
+                self.say(None, f"{self.name_of(id)}{'the cancel' if signal is None else f'signal {event}'} is refused: {error}")
 
         for _ in range(2 if verb == "twice" else 1):
             actor.process.give(ask)
