@@ -118,32 +118,33 @@ async def _inline(call: Callable[..., Any], operation: Operation[Any]) -> Any:
 @types.coroutine
 def _driven(attempt: Attempt, coroutine: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
     """Await a coroutine step by step; put a mishap in place of what it waits for."""
-    stage = attempt.stage
     value: Any = None
     error: BaseException | None = None
-    while True:
-        mishap = stage.mishap(attempt)
-        if mishap == "hang" and error is None:
+    try:
+        while True:
+            mishap = attempt.stage.mishap(attempt) if error is None else ""
+            if mishap == "hang":
+                try:
+                    yield from asyncio.sleep(HANG_SECONDS).__await__()
+                except asyncio.CancelledError as cut:
+                    error = cut
+            elif mishap == "fail":
+                error = attempt.stage.failure(attempt)
             try:
-                yield from asyncio.sleep(HANG_SECONDS).__await__()
-            except asyncio.CancelledError as cut:
-                error = cut
-        elif mishap == "fail" and error is None:
-            error = stage.failure(attempt)
-        try:
-            waits = coroutine.send(value) if error is None else coroutine.throw(error)
-        except StopIteration as end:
-            if mishap == "lost":
-                raise stage.failure(attempt) from None
-            return end.value
-        value, error = None, None
-        try:
-            value = yield waits
-        except GeneratorExit:
-            coroutine.close()
-            raise
-        except BaseException as raised:
-            error = raised
+                waits = coroutine.send(value) if error is None else coroutine.throw(error)
+            except StopIteration as end:
+                if mishap == "lost":
+                    raise attempt.stage.failure(attempt) from None
+                return end.value
+            value, error = None, None
+            try:
+                value = yield waits
+            except GeneratorExit:
+                raise
+            except BaseException as raised:
+                error = raised
+    finally:
+        coroutine.close()
 
 
 def wrapped(actions: Actions[Any], stage: Stage) -> Actions[Any]:

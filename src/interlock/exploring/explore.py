@@ -192,7 +192,7 @@ class Explorer:
         outcome = Play(self._exploration, plan, watch, **how).run()
         report = self.report
         report.runs += 1
-        report.mishaps.update(mishap.kind for mishap in outcome.mishaps)
+        report.mishaps.update(mishap.family for mishap in outcome.mishaps)
         report.ends.update(outcome.ends)
         if self._progress is not None:
             self._progress(report)
@@ -291,8 +291,7 @@ def dice(number: int, points: int) -> Callable[[Point], Sequence[Mishap]]:
         if not left or not point.kinds or chance.random() >= often:
             return ()
         left -= 1
-        kinds = point.kinds if point.kinds[-1][0] == "fail" or len(point.kinds) < 4 else (*point.kinds, ("lost", 0))
-        kind, operation = chance.choice(kinds)
+        kind, operation = chance.choice(point.kinds)
         return (Mishap(kind, point.what, point.number, operation),)
 
     return throw

@@ -24,9 +24,10 @@ from typing import NamedTuple
 
 from interlock.errors import Refused
 
-__all__ = ["CALM", "Mishap", "Point", "read_seed", "seed_of"]
+__all__ = ["CALM", "KINDS", "Mishap", "Point", "family_of", "read_seed", "seed_of"]
 
 CALM = "calm"
+KINDS = ("crash", "freeze", "freeze-late", "wake", "fail", "lost", "hang", "cancel", "signal", "twice", "other-first")
 
 
 class Mishap(NamedTuple):
@@ -40,6 +41,11 @@ class Mishap(NamedTuple):
     what: str
     number: int
     operation: int = 0
+
+    @property
+    def family(self) -> str:
+        """Its kind, without the signal's name."""
+        return family_of(self.kind)
 
     def __str__(self) -> str:
         which = f":{self.operation}" if self.operation else ""
@@ -56,6 +62,15 @@ class Point(NamedTuple):
     def mishaps(self) -> list[Mishap]:
         """Return what can happen there."""
         return [Mishap(kind, self.what, self.number, operation) for kind, operation in self.kinds]
+
+
+def family_of(kind: str) -> str:
+    """Return a kind without a signal's name.
+
+    >>> family_of("twice-abort"), family_of("freeze-late")
+    ('twice', 'freeze-late')
+    """
+    return kind if kind in KINDS else kind.partition("-")[0]
 
 
 def seed_of(mishaps: tuple[Mishap, ...]) -> str:

@@ -23,7 +23,7 @@ from typing import Any
 
 from interlock.errors import InterlockError
 from interlock.exploring.acting import Attempt, wrapped
-from interlock.exploring.mishaps import Mishap, Point
+from interlock.exploring.mishaps import Mishap, Point, family_of
 from interlock.exploring.outside import queues_of, signals_of
 from interlock.exploring.places import COMMIT, place_of
 from interlock.exploring.plain import Stepped
@@ -319,7 +319,7 @@ class Play:
         if self._tracing and self.over and what is not None and what != COMMIT:
             index = next(i for i in range(len(self.outcome.points) - 1, -1, -1) if self.outcome.points[i].what == what)
             point = self.outcome.points[index]
-            self.outcome.points[index] = Point(point.what, point.number, (*point.kinds, ("lost", 0)))
+            self.outcome.points[index] = Point(point.what, point.number, (*point.kinds, *self._wanted((("lost", 0),))))
         if what is None and not self._committed:
             return
         if what not in (None, COMMIT):
@@ -339,10 +339,14 @@ class Play:
     def _arrived(self, what: str, kinds: Callable[[], tuple[tuple[str, int], ...]]) -> Point:
         self._counts[what] += 1
         wanted = self._tracing or self._dice is not None
-        point = Point(what, self._counts[what], kinds() if wanted else ())
+        point = Point(what, self._counts[what], self._wanted(kinds()) if wanted else ())
         if self._tracing:
             self.outcome.points.append(point)
         return point
+
+    def _wanted(self, kinds: tuple[tuple[str, int], ...]) -> tuple[tuple[str, int], ...]:
+        without = self.exploration.without
+        return tuple(one for one in kinds if family_of(one[0]) not in without) if without else kinds
 
     def _befall(self, point: Point) -> Sequence[Mishap]:
         planned = self._plan.get((point.what, point.number), [])
@@ -353,6 +357,8 @@ class Play:
         kinds = [("crash", 0), ("freeze", 0), ("freeze-late", 0)]
         if what != COMMIT:
             kinds += [("fail", 0), ("hang", 0)]
+        if what != COMMIT and self._dice is not None:
+            kinds.append(("lost", 0))  # a trace tells only afterwards whether it was the action's last step
         others = [one for one in self.actors if one is not actor]
         if any(one.frozen for one in others):
             kinds.append(("wake", 0))

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from interlock.definition.machine import Definition, Machine, definition_of
-from interlock.errors import Refused
+from interlock.errors import Refused, did_you_mean
+from interlock.exploring.mishaps import KINDS
 
 if TYPE_CHECKING:
     from interlock.runtime.actions import Actions
@@ -71,6 +72,8 @@ class Exploration(Generic[W]):
         at_the_end: checked when everything is at rest and every late worker has had its say.
         signals: by name, or with data; default: every signal that the machines know, without data.
         queues: that workers serve; default: those that the machines name, filled in from the operations' data.
+        without: kinds of mishaps that are left out (see `interlock.exploring.mishaps`), for example ``["freeze", "freeze-late"]`` while
+            the fake does not refuse old tokens yet; the report says so.
         failure: makes the exception that is injected, from a text.
         lease_seconds: virtual time after which another worker takes over. Raise it where machines wait for days: runs get faster.
         action_seconds: real time after which an action that neither returns nor awaits is given up.
@@ -87,6 +90,7 @@ class Exploration(Generic[W]):
     at_the_end: Sequence[Callable[..., Answer]] = ()
     signals: Sequence[str | Signal] | None = None
     queues: Sequence[str] | None = None
+    without: Sequence[str] = ()
     failure: Callable[[str], Exception] = Injected
     lease_seconds: float = 10.0
     action_seconds: float = 5.0
@@ -103,6 +107,9 @@ class Exploration(Generic[W]):
         for one in (*self.invariants, *self.at_the_end):
             if not callable(one):
                 raise Refused(f"{one!r} is no invariant: it must be a function of the world")
+        for kind in self.without:
+            if kind not in KINDS:
+                raise Refused(f"without: no kind `{kind}`{did_you_mean(kind, KINDS)}; there are {', '.join(KINDS)}")
         for name in ("lease_seconds", "action_seconds"):
             if not getattr(self, name) > 0:
                 raise Refused(f"{name}={getattr(self, name)!r}: must be above 0")
