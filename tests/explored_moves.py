@@ -1,6 +1,6 @@
 """Live migration over the simulated hypervisor, as a scenario for the explorer.
 
-    interlock explore tests.explored_moves:moves
+interlock explore tests.explored_moves:moves
 """
 
 from __future__ import annotations

@@ -31,10 +31,11 @@ FLOORS: Mapping[str, Sequence[str]] = {
     "runtime": _BELOW_RUNTIME,
     "sync": _BESIDE_RUNTIME,
     "compute": _BESIDE_RUNTIME,
-    "testing": _BESIDE_RUNTIME,
+    "testing": (*_BESIDE_RUNTIME, "exploring"),
+    "exploring": (*_BELOW_RUNTIME, "runtime", "testing"),
     "bench": _BESIDE_RUNTIME,
     "hosts": ("errors", "definition", "interpreter"),
-    "cli": (*_BESIDE_RUNTIME, "guards", "sync", "compute", "testing", "bench", "hosts"),
+    "cli": (*_BESIDE_RUNTIME, "guards", "sync", "compute", "testing", "exploring", "bench", "hosts"),
 }
 THIRD_PARTY: Mapping[str, Sequence[str]] = {
     "definition": ("msgspec", "yaml", "fast_sugiyama"),
@@ -44,6 +45,7 @@ THIRD_PARTY: Mapping[str, Sequence[str]] = {
     "runtime": ("msgspec",),
     "compute": ("msgspec", "qemu"),
     "testing": ("msgspec",),
+    "exploring": ("msgspec", "pytest"),
     "bench": ("msgspec",),
     "cli": ("msgspec", "yaml", "click", "rich"),
 }

@@ -48,6 +48,7 @@ COMMANDS = {
     "draw": "interlock.cli.machines:draw",
     "explain": "interlock.cli.machines:explain",
     "convert": "interlock.cli.machines:convert",
+    "explore": "interlock.cli.explore:explore",
     "start": "interlock.cli.start:start",
     "worker": "interlock.cli.worker:worker",
     "list": "interlock.cli.looking:list_operations",

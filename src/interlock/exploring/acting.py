@@ -85,7 +85,9 @@ class Attempt:
         """Call the user's function and return what it returns."""
         ACTING.set(self)
         try:
-            await asyncio.sleep(0)  # so that its first step is a step of its own: the attempt is issued, and nothing was done
+            await asyncio.sleep(
+                0
+            )  # so that its first step is a step of its own: the attempt is issued, and nothing was done
             self.stage.began(self)
             result = await _driven(self, self._called(bound))
         except BaseException as error:

@@ -11,6 +11,8 @@ Theory of operation:
 
 from __future__ import annotations
 
+import asyncio
+import bisect
 import contextlib
 import logging
 import math
@@ -32,7 +34,7 @@ from interlock.exploring.story import numbered, paste
 from interlock.exploring.verdict import Violation
 from interlock.exploring.watch import Watch
 
-__all__ = ["Explorer", "Finding", "Report", "explore", "replay"]
+__all__ = ["Explorer", "Finding", "Report", "explore", "replay", "story_of"]
 
 BUDGET_SECONDS = 30.0
 DICE_MISHAPS = 5
@@ -121,7 +123,7 @@ class Explorer:
         depth: 1 for single mishaps, 2 for pairs too; 0 for the dice alone.
         runs, seconds: the budget: so many runs, or so much processor time; whichever is used up first.
         first: number of the first run by dice.
-        progress: called after every run with the report so far.
+        progress: called after every run with the report so far; may be set later.
     """
 
     def __init__(
@@ -145,7 +147,7 @@ class Explorer:
         self._runs = runs
         self._seconds = BUDGET_SECONDS if seconds is None and runs is None else seconds
         self._first = first
-        self._progress = progress
+        self.progress = progress
         self._began = 0.0
         self.report = Report(depth)
 
@@ -162,6 +164,11 @@ class Explorer:
                 self.report.finding = self._told(watch, *found)
         self.report.cpu_seconds = time.process_time() - self._began
         return self.report
+
+    def share(self) -> float:
+        """Return how much of the budget is used up, from 0 to 1."""
+        by_runs = self.report.runs / self._runs if self._runs else 0.0
+        return min(1.0, max(by_runs, self.report.cpu_seconds / self._seconds if self._seconds else 0.0))
 
     def _told(self, watch: Watch, plan: tuple[Mishap, ...], violation: Violation) -> Finding:
         small = shrunk(self._exploration, watch, plan, violation.invariant)
@@ -194,8 +201,8 @@ class Explorer:
         report.runs += 1
         report.mishaps.update(mishap.family for mishap in outcome.mishaps)
         report.ends.update(outcome.ends)
-        if self._progress is not None:
-            self._progress(report)
+        if self.progress is not None:
+            self.progress(report)
         return outcome
 
     def _search(self, watch: Watch) -> tuple[tuple[Mishap, ...], Violation] | None:
@@ -272,8 +279,6 @@ def _spread(seconds: Sequence[array[int]], total: int) -> Iterator[tuple[int, in
     stride = max(1, int(total * 0.6180339887))
     while math.gcd(stride, total) > 1:
         stride += 1
-    import bisect
-
     for number in range(total):
         index = number * stride % total
         one = bisect.bisect_right(begins, index) - 1
@@ -300,8 +305,6 @@ def dice(number: int, points: int) -> Callable[[Point], Sequence[Mishap]]:
 @contextlib.contextmanager
 def alone(exploration: Exploration[Any]) -> Iterator[Watch]:
     """Explore alone: with a watch, without the runtime's own log, and with nobody else's random numbers touched."""
-    import asyncio
-
     if asyncio._get_running_loop() is not None:
         raise Refused("an exploration has event loops of its own: call it from plain code, not from async code")
     log, state = logging.getLogger("interlock"), random.getstate()
@@ -358,3 +361,9 @@ def replay(exploration: Exploration[Any], seed: str, *, target: str = "") -> Fin
             missing=missing,
         )
     return None
+
+
+def story_of(exploration: Exploration[Any], seed: str) -> str:
+    """Return the story of a run, whether everything holds in it or not."""
+    with alone(exploration) as watch:
+        return numbered(Play(exploration, read_seed(seed), watch, telling=True).run().story)

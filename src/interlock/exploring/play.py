@@ -460,7 +460,10 @@ class Play:
                 else:
                     await interlock.signal(id, signal.event, signal.data, by="explorer")
             except InterlockError as error:
-                self.say(None, f"{self.name_of(id)}{'the cancel' if signal is None else f'signal {event}'} is refused: {error}")
+                self.say(
+                    None,
+                    f"{self.name_of(id)}{'the cancel' if signal is None else f'signal {event}'} is refused: {error}",
+                )
 
         for _ in range(2 if verb == "twice" else 1):
             actor.process.give(ask)

@@ -45,7 +45,9 @@ class Start:
         self.fields = fields
 
     def __repr__(self) -> str:
-        return f"Start({', '.join([self.definition.name, *(f'{key}={value!r}' for key, value in self.fields.items())])})"
+        return (
+            f"Start({', '.join([self.definition.name, *(f'{key}={value!r}' for key, value in self.fields.items())])})"
+        )
 
 
 @dataclass(frozen=True)

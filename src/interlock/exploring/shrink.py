@@ -75,9 +75,7 @@ class _Shrinking:
         return plan
 
 
-def shrunk(
-    exploration: Exploration[Any], watch: Watch, plan: tuple[Mishap, ...], invariant: str
-) -> tuple[Mishap, ...]:
+def shrunk(exploration: Exploration[Any], watch: Watch, plan: tuple[Mishap, ...], invariant: str) -> tuple[Mishap, ...]:
     """Return the smallest plan found that breaks the same invariant. What never comes back is left as it is: every try would cost its time."""
     if not plan or invariant == RETURNS:
         return plan

@@ -40,7 +40,12 @@ def _said(fact: Fact) -> Iterator[str]:
         return
     for number, field in enumerate(structs.fields(fact)):
         value = getattr(fact, field.name)
-        if field.name in ("until", "timers", "key", "at", "by", "step", "kind") or value in (field.default, None, "", {}):
+        if field.name in ("until", "timers", "key", "at", "by", "step", "kind") or value in (
+            field.default,
+            None,
+            "",
+            {},
+        ):
             continue
         if isinstance(value, Failure):
             yield _short(f"{value.kind}: {value.message}" if value.message else value.kind)

@@ -75,13 +75,17 @@ def made_actions(exploration: Exploration[Any], world: Any) -> list[Actions[Any]
     several = [made] if isinstance(made, Actions) else list(made)
     for one in several:
         if not isinstance(one, Actions):
-            raise BadScenario(f"actions: {_named(exploration.actions)} returned {one!r}; it must return Actions, or a list of them")
+            raise BadScenario(
+                f"actions: {_named(exploration.actions)} returned {one!r}; it must return Actions, or a list of them"
+            )
         one.check()
     bound = {one.definition.name for one in several}
     for start in exploration.operations:
         if start.definition.name not in bound:
             known = ", ".join(sorted(bound)) or "none"
-            raise BadScenario(f"{start!r}: there are no actions of `{start.definition.name}` (there are: {known}); return them too")
+            raise BadScenario(
+                f"{start!r}: there are no actions of `{start.definition.name}` (there are: {known}); return them too"
+            )
     return several
 
 

@@ -40,7 +40,9 @@ class Watch:
 
     def __enter__(self) -> Watch:
         if threading.current_thread() is not threading.main_thread():
-            raise Refused("actions are explored in the main thread only: code that never comes back could not be stopped elsewhere")
+            raise Refused(
+                "actions are explored in the main thread only: code that never comes back could not be stopped elsewhere"
+            )
         self._began = time.monotonic()
         self._before = signal.signal(signal.SIGALRM, self._alarm)
         self.beat()
