@@ -23,21 +23,21 @@ RATE = 24 << 20
 class Hosts:
     """What a run moves guests about in: the plain world, and the hypervisor that every process shares."""
 
-    def __init__(self, hypervisor: FakeHypervisor, world: FakeWorld) -> None:
-        self.hypervisor, self.world = hypervisor, world
+    def __init__(self, hypervisor: FakeHypervisor, world: FakeWorld, clock: Callable[[], float]) -> None:
+        self.hypervisor, self.world, self.clock = hypervisor, world, clock
 
 
 async def hosts(clock: Callable[[], float]) -> Hosts:
     world = FakeWorld()
     hypervisor = FakeHypervisor(world, (A, B), clock=clock)
     await hypervisor.boot(GUEST, A)
-    return Hosts(hypervisor, world)
+    return Hosts(hypervisor, world, clock)
 
 
 def holding(hosts: Hosts) -> dict[str, str]:
     """The hosts where the guest itself is, not a place made ready for it nor an empty shell that it left."""
     there = hosts.world.living("vm-1").items()
-    return {host: process.state for host, process in there if process.state in (RunState.RUNNING, RunState.PAUSED)}
+    return {host: str(process.state) for host, process in there if process.state in (RunState.RUNNING, RunState.PAUSED)}
 
 
 def never_on_two_hosts(hosts: Hosts) -> str | None:
@@ -51,7 +51,7 @@ def never_lost(hosts: Hosts) -> str | None:
 
 def as_it_was_when_given_up(hosts: Hosts, operations: Sequence[Snapshot]) -> str | None:
     """Failed and cancelled mean clean: it runs at its source, and nothing is left at the destination."""
-    there = {host: process.state for host, process in hosts.world.living("vm-1").items()}
+    there = {host: str(process.state) for host, process in hosts.world.living("vm-1").items()}
     for move in operations:
         if move.status in ("failed", "cancelled") and there != {A: "running"}:
             return f"the move is {move.status}, and vm-1 is {there}"
@@ -59,7 +59,7 @@ def as_it_was_when_given_up(hosts: Hosts, operations: Sequence[Snapshot]) -> str
 
 
 def moved_when_done(hosts: Hosts, operations: Sequence[Snapshot]) -> str | None:
-    there = {host: process.state for host, process in hosts.world.living("vm-1").items()}
+    there = {host: str(process.state) for host, process in hosts.world.living("vm-1").items()}
     for move in operations:
         if move.status == "succeeded" and there != {B: "running"}:
             return f"the move has succeeded, and vm-1 is {there}"
@@ -95,8 +95,3 @@ class Trusting(FakeHypervisor):
 
     def _admit(self, world: FakeWorld, host: str, instance: str, permit: Permit) -> None:
         self._reach(world, host, instance)
-
-
-async def hosts_of(kind: type[FakeHypervisor], clock: Callable[[], float]) -> Hosts:
-    made = await hosts(clock)
-    return Hosts(kind(made.world, (A, B), clock=clock), made.world)

@@ -33,7 +33,8 @@ def effects(world: W) -> W:
     """Return a stand-in for a fake, each of whose method calls is two places to die at: before the call and after it.
 
     Actions that await something between any two effects do not need it. For plain functions, and for fakes with plain methods, give it
-    to the actions in place of the fake: ``actions=lambda world: make_actions(effects(world))``. Outside of an exploration it changes nothing.
+    to the actions in place of the fake: ``actions=lambda world: make_actions(effects(world))``. Outside of an exploration it changes
+    nothing.
 
     >>> effects([3, 1, 2]).index(2)
     2

@@ -45,6 +45,7 @@ AT_REST = "every operation comes to rest"
 RETURNS = "every action returns or awaits"
 START = 1_000_000.0
 STEPS = 200_000
+PLACES = 20_000
 NUDGES = 50
 POSTPONED_SECONDS = 0.001
 Dice = Callable[[Point], Sequence[Mishap]]
@@ -284,7 +285,7 @@ class Play:
             actor = next((one for one in self.actors if one.runs and one.process.loop.ready()), None)
             if actor is not None:
                 self._step(actor)
-                if self._steps > STEPS:
+                if self._steps > STEPS or self._counts.total() > PLACES:
                     return self._unrest()
                 continue
             resting = self._resting()

@@ -76,7 +76,10 @@ class _Shrinking:
 
 
 def shrunk(exploration: Exploration[Any], watch: Watch, plan: tuple[Mishap, ...], invariant: str) -> tuple[Mishap, ...]:
-    """Return the smallest plan found that breaks the same invariant. What never comes back is left as it is: every try would cost its time."""
+    """Return the smallest plan found that breaks the same invariant.
+
+    What never comes back is left as it is: every try would cost its time.
+    """
     if not plan or invariant == RETURNS:
         return plan
     shrinking = _Shrinking(exploration, watch, invariant)
