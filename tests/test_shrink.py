@@ -16,7 +16,7 @@ def test_what_dice_found_is_shrunk_to_the_two_mishaps_that_it_takes() -> None:
 
 
 def test_mishaps_that_do_not_matter_are_left_out_although_that_moves_the_places_of_others() -> None:
-    plan = read_seed("crash@booting.2+freeze-late@booting.4+twice-abort@attaching.3+fail@undo-attaching.2")
+    plan = read_seed("crash@booting.2+freeze-late@booting.4+twice-abort@attaching.4+fail@undo-attaching.2")
     with alone(half) as watch:
         outcome = Play(half, plan, watch).run()
         assert outcome.violation is not None and outcome.violation.invariant == "nothing_left"

@@ -57,10 +57,13 @@ def explore(request: pytest.FixtureRequest) -> Explore:
                 pytest.fail(f"explore: no option `{name}`{did_you_mean(name, OPTIONS)}", pytrace=False)
         if "runs" not in chosen:
             chosen.setdefault("seconds", SECONDS)
+        refused = ""
         try:
             report = explored(exploration, target=_target(request, exploration), **chosen)
         except Refused as error:
-            pytest.fail(f"it cannot be explored: {error}", pytrace=False)
+            refused = f"it cannot be explored: {error}"
+        if refused:  # outside of the except block: the story of how it was refused helps nobody
+            pytest.fail(refused, pytrace=False)
         if report.finding is not None:
             pytest.fail(str(report), pytrace=False)
         return report

@@ -32,9 +32,8 @@ class Start:
 
     >>> from interlock import Final, Machine, State
     >>> class Visit(Machine[dict[str, str]], version=1):
-    ...     waiting = State(initial=True, after={"1h": "over"})
+    ...     waiting = State(initial=True, cancel="refuse", after={"1h": "over"})
     ...     over = Final("succeeded")
-    ...     cancelled = Final("cancelled")
     >>> Start(Visit, guest="ann")
     Start(visit, guest='ann')
     """
