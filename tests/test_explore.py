@@ -25,6 +25,7 @@ def test_a_known_bad_toy_gives_the_golden_story() -> None:
     assert GOLDEN.read_text() == f"{report.finding}\n"
 
 
+@pytest.mark.slow
 def test_good_actions_hold_under_every_kind_of_mishap() -> None:
     report = explore(good, runs=320)
     assert report.finding is None, str(report)

@@ -13,7 +13,7 @@ from tests.explored_moves import A, B, Forgetful, Hosts, Trusting, exploring, mo
 
 @pytest.mark.slow
 def test_no_single_mishap_and_no_pair_of_a_sample_harms_a_guest() -> None:
-    report = explore(moves, seconds=8)
+    report = explore(moves, seconds=6)
     assert report.finding is None, str(report)
     assert report.singles[0] == report.singles[1] and report.pairs[0] > 100, report.coverage()
     assert set(report.ends) == {"succeeded", "failed", "cancelled", "stuck"}

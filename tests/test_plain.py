@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from interlock.exploring.plain import Stepped
+from interlock.testing.process import Killed
 
 
 def test_it_is_failed_and_ended_where_it_stands() -> None:
@@ -25,7 +26,8 @@ def test_it_is_failed_and_ended_where_it_stands() -> None:
     stepped.resume(OSError("no answer"))
     assert said == ["no answer"] and not stepped.over
     stepped.end()
-    assert said == ["no answer", "ended"] and stepped.over and stepped.result is None
+    assert said == ["no answer", "ended"] and stepped.result is None
+    assert isinstance(stepped.error, Killed)
 
 
 def test_what_was_never_begun_needs_no_end() -> None:

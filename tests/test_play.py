@@ -13,7 +13,7 @@ from interlock.exploring.explore import alone, explore
 from interlock.exploring.mishaps import read_seed
 from interlock.exploring.play import AT_REST, RETURNS, Outcome, Play
 from interlock.exploring.scenario import Exploration, Start
-from tests.racks import Approval, Data, Deploy, Rack, good, replaced, scenario
+from tests.racks import Approval, Data, Deploy, Rack, TrustingRack, good, replaced, scenario
 
 
 def played(seed: str, exploration: Exploration[Any] = good, **how: Any) -> Outcome:
@@ -92,7 +92,9 @@ def test_an_operation_that_waits_for_a_signal_is_sent_one() -> None:
 
 
 def test_several_operations_are_told_apart() -> None:
-    two = scenario(operations=[Start(Deploy, name="a"), Start(Deploy, name="b")], invariants=[], at_the_end=[])
+    two = scenario(
+        invariants=[], at_the_end=[], operations=[Start(Deploy, name="a"), Start(Deploy, name="b")], world=TrustingRack
+    )
     outcome = played("cancel:1@booting.2", two)
     assert outcome.ends == ["succeeded", "cancelled"] and "[2] a cancel is sent" in told(outcome)
 

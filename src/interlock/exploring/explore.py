@@ -200,7 +200,8 @@ class Explorer:
         report = self.report
         report.runs += 1
         report.mishaps.update(mishap.family for mishap in outcome.mishaps)
-        report.ends.update(outcome.ends)
+        if outcome.violation is None:
+            report.ends.update(outcome.ends)
         if self.progress is not None:
             self.progress(report)
         return outcome

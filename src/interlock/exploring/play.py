@@ -22,14 +22,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from interlock.errors import InterlockError
-from interlock.exploring.acting import Attempt, wrapped
+from interlock.exploring.actors import Actor
 from interlock.exploring.mishaps import Mishap, Point, family_of
 from interlock.exploring.outside import queues_of, signals_of
 from interlock.exploring.places import COMMIT, place_of
 from interlock.exploring.plain import Stepped
 from interlock.exploring.scenario import Exploration
 from interlock.exploring.story import Line, fact_words
-from interlock.exploring.verdict import BadScenario, Violation, checked, made_actions, made_world
+from interlock.exploring.verdict import BadScenario, Violation, checked, made_world
 from interlock.exploring.watch import Hung, Watch
 from interlock.interpreter.facts import Started
 from interlock.interpreter.possible import possible, signals
@@ -37,7 +37,7 @@ from interlock.interpreter.snapshot import Ended, Queued, Snapshot, Stuck, Waiti
 from interlock.runtime.engine import Interlock
 from interlock.stores.contract import Entry
 from interlock.stores.memory import MemoryStore
-from interlock.testing.process import Killed, Process, View
+from interlock.testing.process import Killed
 
 __all__ = ["AT_REST", "RETURNS", "Outcome", "Play"]
 
@@ -68,90 +68,6 @@ class Outcome:
     points: list[Point] = field(default_factory=list)
     story: list[Line] = field(default_factory=list)
     ends: list[str] = field(default_factory=list)
-
-
-class Actor:
-    """A process of a run, and what its actions are told."""
-
-    def __init__(self, play: Play, name: str) -> None:
-        self.name = name
-        self.play = play
-        self.frozen = ""
-        self.view = _Recorder(play, self)
-        built = made_actions(play.exploration, play.world)
-        self.process = Process(
-            name, self.view, lambda: play.now, lambda boundary: [wrapped(one, self) for one in built], play.queues,
-            play.new_id, lease_seconds=play.exploration.lease_seconds, poll_seconds=play.exploration.lease_seconds / 2,
-        )  # fmt: skip
-
-    @property
-    def runs(self) -> bool:
-        return not self.frozen and not self.process.dead
-
-    # What actions tell, see `acting.Stage`
-
-    def began(self, attempt: Attempt) -> None:
-        op = attempt.operation
-        self.play.say(self, f"{self._of(attempt)}: attempt {op.number} begins, token {op.token}")
-
-    def mishap(self, attempt: Attempt) -> str:
-        inner = self.play.inner
-        if inner is None:
-            return ""
-        if inner.kind != "lost":
-            self.play.take(inner)
-            words = {"hang": "gets no answer for two hours", "fail": "gets an error in place of its answer"}[inner.kind]
-            self.play.say(self, f"{self._of(attempt)} {words}", True)
-        return inner.kind
-
-    def failure(self, attempt: Attempt) -> Exception:
-        inner = self.play.inner
-        if inner is not None and inner.kind == "lost":
-            self.play.take(inner)
-            self.play.say(self, f"{self._of(attempt)} is done, and its answer is lost", True)
-        return self.play.exploration.failure("injected by the explorer")
-
-    def ended(self, attempt: Attempt, what: str) -> None:
-        self.play.over = True
-        self.play.say(self, f"{self._of(attempt)} {what}")
-
-    def effect(self, attempt: Attempt, text: str) -> None:
-        self.play.say(self, f"{self._of(attempt)}: {text}")
-
-    def boundary(self, attempt: Attempt, place: str) -> None:
-        if self.process.dead:
-            raise Killed
-        for mishap in self.play.inside(place, ("crash", "fail")):
-            if mishap.kind == "crash":
-                self.die()
-                raise Killed
-            self.play.say(self, f"{self._of(attempt)}: the call fails", True)
-            raise self.play.exploration.failure("injected by the explorer")
-
-    def stepping(self, stepped: Stepped) -> None:
-        self.play.plain.append(stepped)
-
-    def die(self) -> None:
-        self.play.say(self, "is killed (kill -9)", True)
-        self.process.kill()
-
-    def _of(self, attempt: Attempt) -> str:
-        return f"{self.play.name_of(attempt.operation.id)}{attempt.words}"
-
-
-class _Recorder(View):
-    """One process's view of the store, which tells what was committed."""
-
-    def __init__(self, play: Play, actor: Actor) -> None:
-        super().__init__(play.store, play.random, play, lambda what: None)
-        self._play, self._actor = play, actor
-
-    def commit(self, entries: Sequence[Entry]) -> list[bool]:
-        if self.dead:
-            raise Killed
-        won = self._store.commit(entries)
-        self._play.committed(self._actor, [entry for entry, wins in zip(entries, won, strict=True) if wins])
-        return won
 
 
 class Play:

@@ -32,6 +32,7 @@ class Explore(Protocol):
         ...
 
 
+@pytest.hookimpl
 def pytest_configure(config: pytest.Config) -> None:
     """Make the marker known."""
     config.addinivalue_line(
@@ -42,8 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture
 def explore(request: pytest.FixtureRequest) -> Explore:
     """Explore a scenario of `interlock.exploring`; the test fails with the shortest story if an invariant does not hold."""
-    from interlock.errors import Refused, did_you_mean
-    from interlock.exploring.explore import explore as explored
+    from interlock.errors import did_you_mean
 
     marker = request.node.get_closest_marker("explore")
     marked = dict(marker.kwargs) if marker is not None else {}
@@ -57,18 +57,25 @@ def explore(request: pytest.FixtureRequest) -> Explore:
                 pytest.fail(f"explore: no option `{name}`{did_you_mean(name, OPTIONS)}", pytrace=False)
         if "runs" not in chosen:
             chosen.setdefault("seconds", SECONDS)
-        refused = ""
-        try:
-            report = explored(exploration, target=_target(request, exploration), **chosen)
-        except Refused as error:
-            refused = f"it cannot be explored: {error}"
-        if refused:  # outside of the except block: the story of how it was refused helps nobody
-            pytest.fail(refused, pytrace=False)
+        report = _explored(exploration, _target(request, exploration), chosen)
+        if isinstance(report, str):
+            pytest.fail(report, pytrace=False)
         if report.finding is not None:
             pytest.fail(str(report), pytrace=False)
         return report
 
     return run
+
+
+def _explored(exploration: Exploration[Any], target: str, options: dict[str, Any]) -> Report | str:
+    """Return the report, or why there is none."""
+    from interlock.errors import Refused
+    from interlock.exploring.explore import explore as explored
+
+    try:
+        return explored(exploration, target=target, **options)
+    except Refused as error:
+        return f"it cannot be explored: {error}"
 
 
 def _target(request: pytest.FixtureRequest, exploration: Exploration[Any]) -> str:
