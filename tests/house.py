@@ -31,12 +31,13 @@ FLOORS: Mapping[str, Sequence[str]] = {
     "runtime": _BELOW_RUNTIME,
     "sync": _BESIDE_RUNTIME,
     "compute": _BESIDE_RUNTIME,
-    "testing": _BESIDE_RUNTIME,
+    "testing": (*_BESIDE_RUNTIME, "exploring"),
+    "exploring": (*_BELOW_RUNTIME, "runtime", "testing"),
     "bench": (*_BESIDE_RUNTIME, "guards"),
     "records": (*_BESIDE_RUNTIME, "guards"),
     "checking": ("errors", "definition", "interpreter"),
     "hosts": ("errors", "definition", "interpreter"),
-    "cli": (*_BESIDE_RUNTIME, "guards", "sync", "compute", "testing", "bench", "hosts", "checking"),
+    "cli": (*_BESIDE_RUNTIME, "guards", "sync", "compute", "testing", "exploring", "bench", "hosts", "checking"),
 }
 THIRD_PARTY: Mapping[str, Sequence[str]] = {
     "definition": ("msgspec", "yaml", "fast_sugiyama"),
@@ -48,6 +49,7 @@ THIRD_PARTY: Mapping[str, Sequence[str]] = {
     "runtime": ("msgspec",),
     "compute": ("msgspec", "qemu"),
     "testing": ("msgspec",),
+    "exploring": ("msgspec", "pytest"),
     "bench": ("msgspec", "automat", "automaton", "django", "django_fsm", "transitions"),
     "cli": ("msgspec", "yaml", "click", "rich"),
 }

@@ -49,6 +49,7 @@ COMMANDS = {
     "explain": "interlock.cli.machines:explain",
     "convert": "interlock.cli.machines:convert",
     "guard": "interlock.cli.guard:guard",
+    "explore": "interlock.cli.explore:explore",
     "start": "interlock.cli.start:start",
     "worker": "interlock.cli.worker:worker",
     "list": "interlock.cli.looking:list_operations",
