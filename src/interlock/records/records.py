@@ -191,7 +191,8 @@ class Records:
             await operation.report(to=state, key=f"move {move['seq']}", by=move["by"] or "older code")
         except Unknown:
             for row in await asyncio.to_thread(self._rows, sa.cast(self._key, sa.String(200)) == record):
-                await self._adopt(record, went_to, row, begun=move["came_from"] is not None)
+                now = row[self._status.name]  # further on than this move, where several were made
+                await self._adopt(record, now, row, begun=move["came_from"] is not None or now != went_to)
         except NotPossible as error:
             if not await self._was_there(operation.id, state):
                 self._refuse(record, went_to, str(error))

@@ -61,7 +61,7 @@ class SqliteStore:
             power may take back the last acknowledged transitions; a crash of the process still loses none.
         busy_seconds: how long to wait for another process that is writing.
         beside: called within each commit's transaction, with the connection and the entries that won: what it writes is committed with
-            them or not at all (`interlock.records.beside`).
+            them or not at all (`interlock.records.beside`). With it the file may be that of a service, with tables of its own.
 
     Raises:
         StoreNewer: a newer Interlock wrote the file; nothing was changed.
@@ -97,7 +97,7 @@ class SqliteStore:
         except sqlite3.Error as error:
             raise self._failed(error) from error
         try:
-            self._do(lambda: bring_up_to_date(self._db, self.path))
+            self._do(lambda: bring_up_to_date(self._db, self.path, shared=beside is not None))
             for setting in ("foreign_keys=ON", f"synchronous={synchronous}"):
                 self._rows(f"PRAGMA {setting}")
         except BaseException:
