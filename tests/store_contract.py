@@ -57,8 +57,11 @@ def five_steps(id: str, at: float = 1_795_000_000.123) -> list[Entry]:
 
 
 EVERY_FACT: tuple[f.Fact, ...] = (
-    f.Started("op", "moving", 3, {"a": [1, {"b": None}]}, "ann", f.Bounds(9.5, {"one": 1.0}, {"one": 2.0}, {"one": 3}), ("two",)),
-    f.Entered("one", "waiting", "host:a", {"within": 5.5}, None),
+    f.Started(
+        "op", "moving", 3, {"a": [1, {"b": None}]}, "ann", f.Bounds(9.5, {"one": 1.0}, {"one": 2.0}, {"one": 3}), ("two",), "17", ("zero",)
+    ),
+    f.Entered("one", "waiting", "host:a", {"within": 5.5}, None, True),
+    f.Reported("done", "end", {"x": 1}, "move 7", "older code", True),
     f.Entered("end", "final", outcome="cancelled"),
     f.Issued("w1", 2, 7.25, True, True),
     f.Performed("odd", {"x": "ünï ☃ 𝄞 \x00 \\ \""}),

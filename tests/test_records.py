@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +151,7 @@ async def test_a_move_that_the_engine_cannot_follow_is_kept_and_the_rest_goes_on
             connection.execute(sa.text("UPDATE migrations SET status='switching' WHERE id=:id"), {"id": id})
             connection.execute(
                 sa.insert(MOVES).values(
-                    at=sa.func.now(),
+                    at=datetime.now(UTC),
                     machine="moving",
                     record=str(id),
                     came_from="cancelled",
@@ -161,7 +162,7 @@ async def test_a_move_that_the_engine_cannot_follow_is_kept_and_the_rest_goes_on
             )
             connection.execute(
                 sa.insert(MOVES).values(
-                    at=sa.func.now(),
+                    at=datetime.now(UTC),
                     machine="moving",
                     record=str(id),
                     came_from="switching",

@@ -82,7 +82,14 @@ def _attempt_failed(fact: f.AttemptFailed) -> str:
     return f"the attempt failed: {failure.kind}" + (f": {failure.message}" if failure.message else "")
 
 
+def _reported(fact: f.Reported) -> str:
+    what = f"that its record went to {fact.to}" if fact.to else fact.event
+    return f"other code reports {what}{_by(fact)}{_adds(fact.data)}"
+
+
 def _attempt_lost(fact: f.AttemptLost) -> str:
+    if fact.reason == "adopted":
+        return "other code began this state; how far it came is unknown"
     if fact.reason == "handover":
         return "the attempt was handed over"
     return "the attempt's worker is lost; how far it came is unknown"
@@ -121,6 +128,7 @@ _SENTENCES: dict[type, Callable[[Any], str]] = {
     f.Answered: _answered,
     f.Signalled: _signalled,
     f.SignalHeld: lambda fact: f"signal {fact.event} is held until a state accepts it{_by(fact)}",
+    f.Reported: _reported,
     f.TimerFired: lambda fact: f"timer {fact.timer} fired",
     f.CancelAccepted: lambda fact: f"cancelled{_by(fact)}",
     f.Deferred: _deferred,

@@ -21,6 +21,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
 
@@ -194,12 +195,15 @@ class Records:
                 now = row[self._status.name]  # further on than this move, where several were made
                 await self._adopt(record, now, row, begun=move["came_from"] is not None or now != went_to)
         except NotPossible as error:
-            if not await self._was_there(operation.id, state):
+            if not await self._is_echo(operation.id, state, move):
                 self._refuse(record, went_to, str(error))
 
-    async def _was_there(self, operation: str, state: str) -> bool:
-        """Return whether the operation has passed a state already: then a report of it is an echo."""
+    async def _is_echo(self, operation: str, state: str, move: Mapping[str, Any]) -> bool:
+        """Return whether a move tells nothing new: it was made before the operation was adopted, or led where that has been already."""
         journal = await self._interlock.history(operation)
+        made: datetime = move["at"] if move["at"].tzinfo else move["at"].replace(tzinfo=UTC)
+        if move["came_from"] is None or made.timestamp() < journal[0].at:
+            return True
         return any(isinstance(fact, Entered) and fact.state == state for one in journal for fact in one.facts)
 
     async def _adopt(self, record: str, status: str, row: Mapping[str, Any], begun: bool) -> bool:

@@ -24,7 +24,13 @@ class Acknowledged:
     key: str = ""
 
 
-def broken(store: Store, told: Sequence[Acknowledged], things: set[tuple[str, str]], alive: set[str]) -> Iterator[str]:
+def broken(
+    store: Store,
+    told: Sequence[Acknowledged],
+    things: set[tuple[str, str]],
+    alive: set[str],
+    came_back: set[tuple[str, int]],
+) -> Iterator[str]:
     """Yield everything that does not hold.
 
     Args:
@@ -32,6 +38,7 @@ def broken(store: Store, told: Sequence[Acknowledged], things: set[tuple[str, st
         told: what callers were told.
         things: (operation, state) of what is left in the world.
         alive: the names of workers' sessions that still run.
+        came_back: (operation, token) of every action that came back with an outcome.
     """
     snapshots = {
         one.id: one for one in store.search(machine=None, status=(), state=None, cursor=None, limit=1_000).snapshots
@@ -41,6 +48,7 @@ def broken(store: Store, told: Sequence[Acknowledged], things: set[tuple[str, st
         yield from _at_rest(snapshot, alive)
         yield from _journal(snapshot, journals[id])
         yield from _clean(snapshot, journals[id], things)
+        yield from _own(id, journals[id], came_back)
     yield from _kept(told, snapshots, journals)
 
 
@@ -78,6 +86,17 @@ def _journal(snapshot: Snapshot, records: Sequence[Record]) -> Iterator[str]:
         status = again.status
     if again != snapshot:
         yield f"{snapshot.id}: folding the journal does not give the stored snapshot"
+
+
+def _own(id: str, records: Sequence[Record], came_back: set[tuple[str, int]]) -> Iterator[str]:
+    """An outcome is recorded for the attempt that had it, and for no other."""
+    token = 0
+    for record in records:
+        for seq, fact in enumerate(record.facts, record.seq - len(record.facts) + 1):
+            if isinstance(fact, f.Issued):
+                token = seq
+            elif isinstance(fact, f.Performed) and (id, token) not in came_back:
+                yield f"{id}: an outcome is recorded for attempt {token}, which never came back with one"
 
 
 def _clean(snapshot: Snapshot, records: Sequence[Record], things: set[tuple[str, str]]) -> Iterator[str]:

@@ -172,7 +172,7 @@ class Simulation:
         self._calm()
         self.broken = [*self.world.faults, *self._faults()]
         sessions = {one.interlock._ledger.holder for one in self._living() if one.interlock is not None}
-        self.broken += broken(self.store, self.told, self.world.things, sessions)
+        self.broken += broken(self.store, self.told, self.world.things, sessions, self.world.came_back)
         return self.broken
 
     def _faults(self) -> list[str]:

@@ -28,6 +28,7 @@ class World:
         calm: nothing goes wrong any more.
         faults: what must never happen and did.
         refused: how many late workers were refused.
+        came_back: (operation, token) of every action that came back with an outcome.
     """
 
     def __init__(self, random: Random, say: Callable[[str, str], None]) -> None:
@@ -37,6 +38,7 @@ class World:
         self.calm = False
         self.faults: list[str] = []
         self.refused = 0
+        self.came_back: set[tuple[str, int]] = set()
         self._tokens: dict[str, int] = {}
         self._acting: dict[tuple[str, str], int] = {}
 
@@ -96,7 +98,9 @@ class World:
                 if leaves:
                     self.things.add((op.id, op.state))
                 boundary()
-                return await self._behave(op)
+                outcome = await self._behave(op)
+                self.came_back.add((op.id, op.token))
+                return outcome
             finally:
                 self.end(process, op)
 
