@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import enum
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -20,6 +21,7 @@ from sqlalchemy.ext.hybrid import hybrid_property
 from interlock import Final, Guard, IllegalMove, Machine, Refused, State, because, guard
 from interlock.definition.document import from_document
 from interlock.definition.machine import Definition
+from interlock.guards.sql import sql_guard
 from interlock.guards.sqlalchemy import moves_table
 from tests.guarded_rows import Volume, World, world
 
@@ -421,7 +423,7 @@ def machines(draw: st.DrawFn) -> Definition:
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(machine=machines(), seed=st.integers(0, 2**32))
-def test_guard_and_rules_give_the_same_verdict_and_the_row_holds_it(machine: Definition, seed: int) -> None:
+def test_attribute_model_and_trigger_give_the_same_verdict_and_the_row_holds_it(machine: Definition, seed: int) -> None:
     random = Random(seed)
 
     class Plain:
@@ -440,6 +442,7 @@ def test_guard_and_rules_give_the_same_verdict_and_the_row_holds_it(machine: Def
     engine = sa.create_engine("sqlite://", poolclass=sa.StaticPool)
     Base.metadata.create_all(engine)
     plain, expected = Plain(), list[tuple[str | None, str]]()
+    raw = _triggered(machine)
     with orm.Session(engine) as session:
         for _ in range(12):
             before: str | None = getattr(plain, "status", None)
@@ -451,7 +454,10 @@ def test_guard_and_rules_give_the_same_verdict_and_the_row_holds_it(machine: Def
                     _write(random, session, Record, before, wanted)
                 assert (caught.value.current, caught.value.wanted) == (refused.current, refused.wanted)
                 session.rollback()
+                with pytest.raises(sqlite3.IntegrityError):
+                    raw.execute(RAW[before is None], (wanted,))
             else:
+                raw.execute(RAW[before is None], (wanted,))
                 _write(random, session, Record, before, wanted)
                 expected += [(before, wanted)] if before != wanted else []
             assert session.connection().exec_driver_sql("SELECT status FROM records").scalar() == getattr(
@@ -460,6 +466,18 @@ def test_guard_and_rules_give_the_same_verdict_and_the_row_holds_it(machine: Def
         found = session.execute(sa.select(moves.c.came_from, moves.c.went_to).order_by(moves.c.seq))
         assert [tuple(row) for row in found] == expected
     engine.dispose()
+
+
+RAW = {True: "INSERT INTO records VALUES (1, ?)", False: "UPDATE records SET status=?"}
+
+
+def _triggered(machine: Definition) -> sqlite3.Connection:
+    """Return a database that refuses by its own trigger."""
+    raw = sqlite3.connect(":memory:", isolation_level=None)
+    raw.execute("CREATE TABLE records (id INTEGER PRIMARY KEY, status TEXT)")
+    for statement in sql_guard(machine, table="records", column="status", dialect="sqlite").create:
+        raw.execute(statement)
+    return raw
 
 
 def _write(random: Random, session: orm.Session, record: Any, before: str | None, wanted: str) -> None:
