@@ -287,8 +287,11 @@ def _issued(snapshot: Snapshot, fact: f.Issued, at: float) -> Changes:
 
 def _settling(snapshot: Snapshot) -> Settling:
     phase = snapshot.phase
-    if isinstance(phase, Waiting | Ended):
+    kind = type(phase)
+    if kind is Waiting or kind is Ended:
         return Settling("perform", snapshot.state)
+    assert not isinstance(phase, Waiting)
+    assert not isinstance(phase, Ended)
     return Settling(phase.kind, phase.state, phase.queue)
 
 

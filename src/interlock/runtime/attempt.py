@@ -243,6 +243,8 @@ class Attempt:
     async def _came_back(self, result: Any) -> Outcome:
         if result is None:
             event, added = "done", {}
+        elif type(result) is dict:  # the common case, before the slower question whether it is any mapping
+            event, added = "done", result
         elif isinstance(result, Event):
             event, added = result.name, result.data
         elif isinstance(result, Mapping):

@@ -80,7 +80,7 @@ class Limits:
         >>> Limits().plain({"hosts": ("a", "b")}, "operation")
         {'hosts': ['a', 'b']}
         """
-        if isinstance(data, Mapping) and not isinstance(data, dict):
+        if type(data) is not dict and isinstance(data, Mapping):
             data = dict(data)
         try:
             encoded = _ENCODER.encode(data)
