@@ -55,7 +55,7 @@ def test_what_a_fact_holds_is_in_its_sentence(fact: f.Fact) -> None:
     assert sentence and "\n" not in sentence
     for name in ("by", "reason", "event", "timer", "to"):
         value = getattr(fact, name, "")
-        if isinstance(value, str) and value not in ("", "done", "lapsed", "handover"):
+        if isinstance(value, str) and value not in ("", "done", "lapsed", "handover", "adopted"):
             assert value in sentence, msgspec.to_builtins(fact)
 
 
