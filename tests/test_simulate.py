@@ -9,12 +9,13 @@ from typing import Any, get_args
 import pytest
 from msgspec.structs import replace
 
-from interlock.interpreter import attempts, ways
+from interlock.interpreter import attempts, children, ways
 from interlock.interpreter import facts as f
 from interlock.interpreter import snapshot as snapshots
-from interlock.interpreter.snapshot import Running, Snapshot
+from interlock.interpreter.snapshot import Joining, Running, Snapshot
 from interlock.interpreter.status import STATUS
 from interlock.interpreter.turn import Turn
+from interlock.runtime.between import Between, Sight
 from interlock.stores.contract import Entry
 from interlock.stores.memory import MemoryStore
 from interlock.stores.stored import encode
@@ -68,9 +69,8 @@ def test_two_thousand_seeds_hold(chunk: int) -> None:
         edges |= {edge for path in SCENARIOS for edge in replay(path)[2].edges}
         every = {(one, other) for one in STATUS.states for other in STATUS.moves[one]}
         assert every - edges == set(), "no scenario and no seed took these edges between statuses"
-    assert set(get_args(f.Fact)) - taken <= {f.Asked, f.Answered, f.SignalHeld}, (
-        "every kind of fact, but for rare ones, in every chunk"
-    )
+    rare = {f.Asked, f.Answered, f.SignalHeld, f.ChildrenStopped, f.Disowned}
+    assert set(get_args(f.Fact)) - taken <= rare, "every kind of fact, but for rare ones, in every chunk"
 
 
 @pytest.mark.nightly
@@ -186,6 +186,39 @@ def test_a_key_that_is_not_remembered_is_found(monkeypatch: pytest.MonkeyPatch) 
 
         monkeypatch.setitem(snapshots._FOLDS, kind, forgetful)
     assert "times in its journal" in found(600)
+
+
+def test_a_claim_that_the_store_does_not_look_at_is_found() -> None:
+    """Two take it at once."""
+
+    class Generous(MemoryStore):
+        def _free(self, snapshot: Snapshot) -> bool:
+            return True
+
+    assert " takes " in found(300, lambda seed: Simulation(seed, Generous()))
+
+
+def test_a_parent_that_does_not_wait_for_its_children_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hasty(turn: Turn) -> None:
+        phase = turn.after.phase
+        if isinstance(phase, Joining) and phase.live and phase.succeeded:
+            return children._leave(turn, "done", "")
+        go_on(turn)
+
+    go_on = children.go_on
+    monkeypatch.setattr(children, "go_on", hasty)
+    assert "while its children" in found(300)
+
+
+def test_what_follows_from_a_commit_and_is_not_looked_at_again_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process dies between a commit and the start of the child that it issued, or with the news of a child's end."""
+    monkeypatch.setattr(Between, "look", lambda self, store, now: Sight(store.waiters(0, 100)))
+    assert "Joining" in found(600)
+
+
+def test_who_waits_for_claims_and_is_not_looked_at_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Between, "look", lambda self, store, now: Sight((), ()))
+    assert "Beginning" in found(300)
 
 
 def test_an_acknowledgement_before_the_commit_is_durable_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,9 +17,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 from interlock.errors import Conflict, InterlockError, Unavailable, Unknown
 from interlock.interpreter.children import child_id
@@ -69,15 +70,15 @@ class Between:
     def carry_out(self, snapshot: Snapshot, effect: Effect) -> None:
         """Carry out one effect, after this has returned."""
         if type(effect) is Spawn:
-            self._do("spawn", effect.id, self._spawn(snapshot, effect.index, effect.id))
+            self._do("spawn", effect.id, partial(self._spawn, snapshot, effect.index, effect.id))
         elif type(effect) is Recall:
-            self._do("recall", effect.id, self._recall(snapshot, effect.index, effect.id))
+            self._do("recall", effect.id, partial(self._recall, snapshot, effect.index, effect.id))
         elif type(effect) is Preempt:
-            self._do("preempt", snapshot.id, self._preempt(snapshot))
+            self._do("preempt", snapshot.id, partial(self._preempt, snapshot))
 
     def ended(self, child: Snapshot) -> None:
         """Tell a child's parent that the child is over."""
-        self._do("over", child.id, self._over(child))
+        self._do("over", child.id, partial(self._over, child))
 
     async def stop(self) -> None:
         """End what is being done; others do it again."""
@@ -87,16 +88,16 @@ class Between:
         if doing:
             await asyncio.wait(doing)
 
-    def _do(self, what: str, id: str, work: Coroutine[Any, Any, None]) -> None:
+    def _do(self, what: str, id: str, work: Callable[[], Awaitable[None]]) -> None:
         if (what, id) in self._doing:
-            return work.close()
+            return
         task = self._worker.loop.create_task(self._guarded(what, id, work))
         self._doing[what, id] = task
         task.add_done_callback(lambda _: self._doing.pop((what, id)))
 
-    async def _guarded(self, what: str, id: str, work: Coroutine[Any, Any, None]) -> None:
+    async def _guarded(self, what: str, id: str, work: Callable[[], Awaitable[None]]) -> None:
         try:
-            await work
+            await work()
         except (Unavailable, Conflict) as error:
             log.warning("%s of %s: trying again: %s", what, id, error)
         except Exception:

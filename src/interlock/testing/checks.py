@@ -6,11 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from interlock.interpreter import facts as f
-from interlock.interpreter.snapshot import Ended, Running, Snapshot, Stuck, fold
+from interlock.interpreter.children import child_id
+from interlock.interpreter.claims import blocked, family
+from interlock.interpreter.snapshot import Beginning, Ended, Joining, Running, Snapshot, Stuck, fold
 from interlock.interpreter.status import STATUS
 from interlock.stores.contract import Record, Store
+from interlock.stores.stored import standing_of
 
-__all__ = ["Acknowledged", "broken"]
+__all__ = ["Acknowledged", "broken", "held_up_by_stuck"]
 
 _ENDS = (f.Performed, f.Undone, f.AttemptFailed, f.AttemptLost, f.AttemptCut)
 
@@ -44,21 +47,68 @@ def broken(
         one.id: one for one in store.search(machine=None, status=(), state=None, cursor=None, limit=1_000).snapshots
     }
     journals = {id: store.journal(id, 0, 100_000) for id in snapshots}
+    held_up = held_up_by_stuck(store, [*snapshots.values()])
+    yield from _together(store)
     for id, snapshot in snapshots.items():
-        yield from _at_rest(snapshot, alive)
+        if id not in held_up:
+            yield from _at_rest(snapshot, alive)
         yield from _journal(snapshot, journals[id])
         yield from _clean(snapshot, journals[id], things)
         yield from _own(id, journals[id], came_back)
     yield from _kept(told, snapshots, journals)
 
 
+def held_up_by_stuck(store: Store, snapshots: Sequence[Snapshot]) -> set[str]:
+    """Return the operations that are stuck with a reason, and those that wait for them: for a claim that they hold, or as their parents."""
+    found = {one.id for one in snapshots if isinstance(one.phase, Stuck) and one.phase.reason}
+    while True:
+        more = {one.id for one in snapshots if one.id not in found and _waits_for(store, one) & found}
+        if not more:
+            return found
+        found |= more
+
+
+def _waits_for(store: Store, snapshot: Snapshot) -> set[str]:
+    phase = snapshot.phase
+    if isinstance(phase, Joining):
+        return {child_id(snapshot, index) for index in phase.live}
+    if isinstance(phase, Beginning):
+        taken = blocked(snapshot.claims, standing_of(store, snapshot), snapshot.id, family(snapshot))
+        return {one.operation for _, others in taken for one in others}
+    return set()
+
+
+def _together(store: Store) -> Iterator[str]:
+    """No more hold a claim than may; and no parent goes on while a child of it lives."""
+    now: dict[str, Snapshot] = {}
+    for record in store.tail(0, 1_000_000):
+        before = after = now.get(record.operation)
+        for fact in record.facts:
+            after = fold(after, fact, record.at)
+        assert after is not None
+        now[record.operation] = after
+        if any(isinstance(fact, f.Claimed) for fact in record.facts):
+            for claim in after.claims:
+                ours = {after.id, *family(after)}
+                others = [one.id for one in now.values() if one.id not in ours and _holds(one, claim.name)]
+                if len(others) >= claim.limit:
+                    yield f"{after.id} takes {claim.name}, which {', '.join(others)} hold"
+        if before is not None and isinstance(before.phase, Joining) and not isinstance(after.phase, Joining):
+            mine = [one for one in now.values() if one.parent and one.parent.operation == after.id]
+            left = [one.id for one in mine if not one.ended and one.id.startswith(f"{after.id}.{before.visit}.")]
+            overridden = any(isinstance(fact, f.Overrode) for fact in record.facts)
+            if left and not overridden:
+                yield f"{after.id} goes on to {after.state} while its children {', '.join(left)} live"
+
+
+def _holds(snapshot: Snapshot, name: str) -> bool:
+    return any(claim.name == name and claim.held for claim in snapshot.claims)
+
+
 def _at_rest(snapshot: Snapshot, alive: set[str]) -> Iterator[str]:
     phase = snapshot.phase
     if isinstance(phase, Running) and phase.worker not in alive:
         yield f"{snapshot.id} is left running under {phase.worker}, which is dead"
-    elif isinstance(phase, Stuck):
-        if not phase.reason:
-            yield f"{snapshot.id} is stuck without a reason"
     elif not isinstance(phase, Ended):
         yield f"{snapshot.id} is neither over nor stuck: {snapshot.status} in {snapshot.state}, {phase!r}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
 from typing import Any
 
@@ -11,12 +12,14 @@ from interlock.definition.machine import Definition
 __all__ = ["random_machine"]
 
 CONDITION = "lucky"
+CLAIMS = {"thing:{thing}": 1, "share:{thing}": 2}
 
 
-def random_machine(random: Random, name: str) -> Definition:
+def random_machine(random: Random, name: str, others: Sequence[Definition] = ()) -> Definition:
     """Return a machine of two to six states in a row, with everything the interpreter knows turned on here and there.
 
-    Whatever waits has a timer, so that every operation can come to an end without anybody's help.
+    Whatever waits has a timer, so that every operation can come to an end without anybody's help. Operations of ``others`` may be its
+    children; it claims all that they claim, or nothing, so that no two parents wait for each other.
     """
     count = random.randint(2, 6)
     pivot = random.choice([None, *range(1, count)])
@@ -31,10 +34,33 @@ def random_machine(random: Random, name: str) -> Definition:
         states[f"s{number}"] = state
     states |= {"finished": {"final": "succeeded"}, "failed": {"final": "failed"}, "cancelled": {"final": "cancelled"}}
     document: dict[str, Any] = {"machine": name, "states": states}
+    child = random.choice(others) if others and random.random() < 0.8 else None
+    able = [state for state in states.values() if "then" in state and "pivot" not in state]
+    if child is not None and able:
+        random.choice(able).update(_parent(random, child.name))
+    claims = {claim.name: claim.limit for claim in child.claims} if child is not None and random.random() < 0.7 else {}
+    if child is None or claims:
+        claims |= {claim: limit for claim, limit in CLAIMS.items() if random.random() < 0.4}
+    policies = ["reject", "wait", "wait", "preempt"]
+    document["claims"] = [
+        {"name": claim, "limit": limit, "on_conflict": random.choice(policies)} for claim, limit in claims.items()
+    ]
     before = [f"s{number}" for number in range(count if pivot is None else pivot)]
     if random.random() < 0.4:
         document["groups"] = {"g": {"members": before, "timeout": "90s", "on": {"down": {"rollback": "failed"}}}}
     return from_document(document)
+
+
+def _parent(random: Random, child: str) -> dict[str, Any]:
+    """Return what makes a state one with children; what only an action has is taken away."""
+    children = {
+        "machine": child,
+        "each": random.choice([None, "guests", "guests"]),
+        "limit": random.choice([None, 1, 2]),
+        "join": random.choice(["all", "all", "any", "first"]),
+        "on_failure": random.choice(["fast", "collect"]),
+    }
+    return {"children": {name: value for name, value in children.items() if value is not None}}
 
 
 def _acting(random: Random, following: str, past: bool, pivot: bool) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from interlock.interpreter.facts import Fact
 from interlock.runtime.actions import Actions
 from interlock.runtime.engine import Interlock
 from interlock.stores.memory import MemoryStore
-from interlock.testing.checks import Acknowledged, broken
+from interlock.testing.checks import Acknowledged, broken, held_up_by_stuck
 from interlock.testing.machines import random_machine
 from interlock.testing.process import Process, View
 from interlock.testing.world import World
@@ -65,7 +65,9 @@ class Simulation:
         self.fail = self.random.choice([0.0, 0.0, 0.01, 0.05])
         self.store = store or MemoryStore()
         self.world = World(self.random, self.say)
-        self.machines = [random_machine(self.random, f"m{number}") for number in range(self.random.randint(1, 3))]
+        self.machines: list[Definition] = []
+        for number in range(self.random.randint(1, 3)):
+            self.machines.append(random_machine(self.random, f"m{number}", self.machines))
         self.reports = reports
         self.reported = {one.name: self._reported_of(one) for one in self.machines}
         self.processes: list[Process] = []
@@ -167,7 +169,7 @@ class Simulation:
         if self.random.random() < 0.6:
             self.launch(self.random.choice([("",), ("far",), QUEUES]))
         events = [(self.random.uniform(0, BUSY_SECONDS), self._event()) for _ in range(self.random.randint(10, 50))]
-        starts = [(self.random.uniform(0, BUSY_SECONDS / 2), self._start) for _ in range(self.random.randint(2, 8))]
+        starts = [(self.random.uniform(0, BUSY_SECONDS / 2), self._start) for _ in range(self.random.randint(4, 12))]
         self.run(BUSY_SECONDS, [*starts, *events])
         self._calm()
         self.broken = [*self.world.faults, *self._faults()]
@@ -190,7 +192,8 @@ class Simulation:
         while self.now < end:
             self.run(15)
             page = self.store.search(machine=None, status=(), state=None, cursor=None, limit=1_000)
-            open_ones = [one for one in page.snapshots if not one.ended and one.status != "stuck"]
+            held_up = held_up_by_stuck(self.store, page.snapshots)
+            open_ones = [one for one in page.snapshots if not one.ended and one.id not in held_up]
             for one in open_ones:
                 if one.status == "waiting" and one.state in self.reported[one.machine]:
                     self._ask(helper, methodcaller("report", one.id, "done"), f"report done of {one.id}")
@@ -239,14 +242,20 @@ class Simulation:
 
     def _start(self) -> None:
         machine, process = self.random.choice(self.machines), self._someone()
-        key = self.random.choice([None, f"key{self.random.randint(0, 3)}"])
+        key = self.random.choice([None, f"key{self.random.randint(0, 9)}"])
         bounds: dict[str, Any] = {"deadline": 30.0} if self.random.random() < 0.1 else {}
         if self.random.random() < 0.15:
             bounds["breakpoints"] = (self.random.choice(list(machine.states)),)
+        if self.random.random() < 0.1:
+            bounds["delay"] = self.random.uniform(1, 20)
+        if self.random.random() < 0.2:
+            bounds["on_conflict"] = self.random.choice(["reject", "wait", "preempt"])
+        guests = [{"guest": number} for number in range(self.random.randint(0, 3))]
+        data = {"of": machine.name, "thing": self.random.choice("ab"), "guests": guests}
 
         async def start(interlock: Interlock) -> None:
             handle = await interlock.start(
-                machine, {"of": machine.name}, key=None if key is None else f"{machine.name}-{key}", **bounds
+                machine, data, key=None if key is None else f"{machine.name}-{key}", **bounds
             )
             self.operations.append(handle.id)
             self.told.append(Acknowledged("start", handle.id, "" if key is None else f"{machine.name}-{key}"))

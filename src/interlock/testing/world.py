@@ -69,6 +69,8 @@ class World:
         """Return the actions of one process: ``boundary`` is called wherever the process may die; other code performs ``reported``."""
         bound = Actions(machine, reported=reported)
         for row in machine.table.values():
+            if row.kind == "parent" and row.undo:
+                bound.undo(row.name)(self._undo(process, boundary))
             if row.kind != "acting":
                 continue
             if row.name in reported:
@@ -95,16 +97,26 @@ class World:
             try:
                 boundary()
                 self.touch(process, op)
+                owned = leaves and self.random.random() < 0.15
+                if owned:
+                    await self._owns(op)
                 if leaves:
                     self.things.add((op.id, op.state))
                 boundary()
                 outcome = await self._behave(op)
+                if owned and self.random.random() < 0.95:
+                    op.disowns("lock", op.state)
                 self.came_back.add((op.id, op.token))
                 return outcome
             finally:
                 self.end(process, op)
 
         return act
+
+    async def _owns(self, op: Operation[Any]) -> None:
+        receipt = op.owns("lock", op.state)
+        if self.random.random() < 0.5:
+            await receipt
 
     async def _behave(self, op: Operation[Any]) -> Any:
         chance = self.random.random()
@@ -149,6 +161,8 @@ class World:
                     raise OSError("it cannot be undone now")
                 self.touch(process, op)
                 self.things.discard((op.id, op.state))
+                if any(own.id == op.state for own in op.owned):
+                    op.disowns("lock", op.state)
                 boundary()
             finally:
                 self.end(process, op)
