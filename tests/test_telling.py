@@ -7,7 +7,7 @@ from typing import get_args
 import msgspec
 import pytest
 
-from interlock.cli.telling import told
+from interlock.runtime.telling import told
 from interlock.interpreter import facts as f
 
 SAMPLES = [

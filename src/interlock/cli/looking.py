@@ -11,7 +11,7 @@ import click
 
 from interlock.cli.app import find, json_option, on_store, say_json, store_option, whole_history
 from interlock.cli.machines import where
-from interlock.cli.telling import one_line, told, when
+from interlock.runtime.telling import one_line, told, when
 from interlock.definition.draw import draw
 from interlock.definition.duration import duration_text
 from interlock.interpreter.possible import possible

@@ -74,7 +74,7 @@ class Worker:
         ledger: Ledger,
         session: Session,
         actions: Mapping[str, Actions[Any]],
-        queues: Sequence[str],
+        queues: frozenset[str],
         max_running: int,
         poll_seconds: float,
         limits: Limits,
@@ -87,7 +87,7 @@ class Worker:
         self._lingering: dict[str, Attempt] = {}
         self._session = session
         self._actions = actions
-        self._queues = frozenset(queues)
+        self._queues = queues
         self._max_running = max_running
         self._poll_seconds = poll_seconds
         self._served: dict[tuple[str, int], bool] = {}
