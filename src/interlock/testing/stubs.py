@@ -14,7 +14,7 @@ from interlock.runtime.actions import Actions, Bound, Event
 from interlock.runtime.operation import Operation
 from interlock.testing.process import Killed
 
-__all__ = ["CRASHES", "HANGS", "Stubs"]
+__all__ = ["CRASHES", "HANGS", "Kind", "Stubs"]
 
 Kind = Literal["perform", "undo", "recover", "condition"]
 WORDS: Mapping[Kind, str] = {
@@ -62,7 +62,9 @@ class Stubs:
         crash: called where the worker dies.
     """
 
-    def __init__(self, machine: Definition, own: Actions[Any] | None, data_type: Any, crash: Callable[[], None]) -> None:
+    def __init__(
+        self, machine: Definition, own: Actions[Any] | None, data_type: Any, crash: Callable[[], None]
+    ) -> None:
         self._machine = machine
         self._own = own
         self._data_type = data_type

@@ -1,0 +1,301 @@
+"""Which ways of a machine were taken: counted from journals, wherever they come from.
+
+A way is named by where it begins, where it ends, and the event: an exit's (``done``, ``failed``, ``timeout``, a signal, ``after 72h``), or
+one that every machine has (``cancel``, ``deadline``). A way through a rollback counts when the rollback begins.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from interlock.definition.document import from_document
+from interlock.definition.duration import duration_text
+from interlock.definition.flatten import Row
+from interlock.definition.machine import Definition, Machine, definition_of
+from interlock.errors import Refused, did_you_mean
+from interlock.interpreter import facts as f
+from interlock.interpreter.facts import Fact
+from interlock.interpreter.snapshot import Snapshot, fold
+from interlock.stores.contract import Record, Store
+
+__all__ = ["Coverage", "Follower", "Way", "collecting", "ways_of"]
+
+FORMAT = 1
+
+
+class Way(NamedTuple):
+    """A way from one state to another, and the event that leads along it."""
+
+    source: str
+    target: str
+    event: str
+
+    def __str__(self) -> str:
+        return f"{self.source} -> {self.target} ({self.event})"
+
+
+def ways_of(machine: Definition) -> tuple[Way, ...]:
+    """Return every way that a machine's flattened table declares, in the order of writing."""
+    found = {Way(row.name, branch.to, event): None for row in machine.table.values() for event, branch in row.targets()}
+    return tuple(found)
+
+
+Key = tuple[str, int]
+
+
+class Coverage:
+    """Which ways of which machines were taken, and how often.
+
+    >>> from interlock import Final, Machine, State
+    >>> class Door(Machine[dict[str, str]], version=1):
+    ...     shut = State(initial=True, on={"push": "open", "burn": "gone"})
+    ...     open = Final("succeeded")
+    ...     gone = Final("failed")
+    >>> coverage = Coverage()
+    >>> coverage.add(Door, Way("shut", "open", "push"))
+    >>> [str(way) for way in coverage.missing(Door)], coverage.percent(Door)
+    (['shut -> gone (burn)'], 50.0)
+    """
+
+    def __init__(self) -> None:
+        self._counts: dict[Key, Counter[Way]] = {}
+
+    def __repr__(self) -> str:
+        known = ", ".join(f"{name} version {version}" for name, version in sorted(self._counts))
+        return f"<Coverage of {known or 'nothing'}>"
+
+    # Collecting
+
+    def add(self, machine: type[Machine[Any]] | Definition, way: Way, times: int = 1) -> None:
+        """Count a way."""
+        definition = definition_of(machine)
+        self._counts.setdefault((definition.name, definition.version), Counter())[way] += times
+
+    def add_store(self, store: Store) -> None:
+        """Count everything that is in a store's journal. Add a store once: a second time counts twice."""
+        Follower(store, [self]).read()
+
+    def add_journal(self, machine: type[Machine[Any]] | Definition, records: Iterable[Record]) -> None:
+        """Count an operation's journal from its beginning (`Interlock.history` gives it), as ways of ``machine``."""
+        definition = definition_of(machine)
+        walk = _Walk(definition)
+        for record in records:
+            for way in walk.over(record):
+                self.add(definition, way)
+
+    def merge(self, other: Coverage) -> None:
+        """Add what another one counted."""
+        for key, counts in other._counts.items():
+            self._counts.setdefault(key, Counter()).update(counts)
+
+    # Asking
+
+    def counts(self, machine: type[Machine[Any]] | Definition) -> Mapping[Way, int]:
+        """Return how often each way was taken, those that the table does not declare included (a cancel, a deadline).
+
+        Raises:
+            Refused: nothing is known of this version of this machine.
+        """
+        definition = definition_of(machine)
+        found = self._counts.get((definition.name, definition.version))
+        if found is not None:
+            return dict(found)
+        versions = sorted(version for name, version in self._counts if name == definition.name)
+        if versions:
+            has = f"version {', '.join(map(str, versions))} of it, not version {definition.version}"
+        else:
+            names = sorted({name for name, _ in self._counts})
+            has = f"{', '.join(names) or 'no machine at all'}{did_you_mean(definition.name, names)}"
+        raise Refused(
+            f"this coverage says nothing of machine `{definition.name}`: it covers {has}; run the tests again with it",
+            machine=definition.name,
+        )
+
+    def missing(self, machine: type[Machine[Any]] | Definition) -> tuple[Way, ...]:
+        """Return the ways of a machine's table that were never taken, in the order of writing."""
+        definition = definition_of(machine)
+        counts = self._counts.get((definition.name, definition.version), Counter())
+        return tuple(way for way in ways_of(definition) if not counts[way])
+
+    def percent(self, machine: type[Machine[Any]] | Definition) -> float:
+        """Return how many of a hundred of its ways were taken."""
+        ways = ways_of(definition_of(machine))
+        return 100.0 if not ways else 100 * (len(ways) - len(self.missing(machine))) / len(ways)
+
+    # Files
+
+    def save(self, path: str | Path) -> None:
+        """Write it to a file, as JSON."""
+        machines = [
+            {
+                "machine": name,
+                "version": version,
+                "ways": [
+                    {"from": way.source, "to": way.target, "event": way.event, "times": times}
+                    for way, times in sorted(counts.items())
+                ],
+            }
+            for (name, version), counts in sorted(self._counts.items())
+        ]
+        Path(path).write_text(json.dumps({"interlock-coverage": FORMAT, "machines": machines}, indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Coverage:
+        """Read a file that `save` wrote. Raises `Refused` if it is none."""
+        try:
+            document = json.loads(Path(path).read_text())
+        except OSError as error:
+            raise Refused(f"coverage cannot be read from `{path}`: {error.strerror}") from None
+        except ValueError as error:
+            raise Refused(f"`{path}` is no coverage file: {error}") from None
+        made = cls()
+        try:
+            if document["interlock-coverage"] != FORMAT:
+                raise Refused(
+                    f"`{path}` is coverage in format {document['interlock-coverage']}; this release reads {FORMAT}"
+                )
+            for one in document["machines"]:
+                counts = made._counts.setdefault((str(one["machine"]), int(one["version"])), Counter())
+                for way in one["ways"]:
+                    counts[Way(str(way["from"]), str(way["to"]), str(way["event"]))] += int(way["times"])
+        except (LookupError, TypeError, ValueError, AttributeError):
+            mend = "pytest --interlock-coverage FILE writes one"
+            raise Refused(f"`{path}` is no coverage file: it is JSON of something else; {mend}") from None
+        return made
+
+
+_collecting: list[Coverage] = []
+
+
+@contextlib.contextmanager
+def collecting() -> Iterator[Coverage]:
+    """Count, as long as this lasts, what every `Kit`, the explorer and the simulator do in this process.
+
+    >>> with collecting() as coverage:
+    ...     pass
+    >>> coverage
+    <Coverage of nothing>
+    """
+    coverage = Coverage()
+    _collecting.append(coverage)
+    try:
+        yield coverage
+    finally:
+        _collecting.remove(coverage)
+
+
+class Follower:
+    """Reads a store's journal as it grows, for whoever counts; by default for everybody who is `collecting`."""
+
+    def __init__(self, store: Store, into: Iterable[Coverage] | None = None) -> None:
+        self._store = store
+        self._into = None if into is None else tuple(into)
+        self._after = 0
+        self._walks: dict[str, _Walk] = {}
+        self._machines: dict[Key, Definition | None] = {}
+
+    def read(self) -> None:
+        """Count what is new."""
+        into = _collecting if self._into is None else self._into
+        if not into:
+            return
+        while records := self._store.tail(self._after, 1_000):
+            for record in records:
+                self._after = record.position
+                walk = self._walk(record)
+                if walk is None:
+                    continue
+                for way in walk.over(record):
+                    for coverage in into:
+                        coverage.add(walk.machine, way)
+
+    def _walk(self, record: Record) -> _Walk | None:
+        known = self._walks.get(record.operation)
+        if known is None and isinstance(record.facts[0], f.Started):
+            machine = self._machine(record.facts[0])
+            if machine is not None:
+                known = self._walks[record.operation] = _Walk(machine)
+        return known
+
+    def _machine(self, started: f.Started) -> Definition | None:
+        key = started.machine, started.version
+        if key not in self._machines:
+            document = self._store.definition(*key)
+            self._machines[key] = None if document is None else from_document(document)
+        return self._machines[key]
+
+
+class _Walk:
+    """Follows one journal, and says which ways it went."""
+
+    def __init__(self, machine: Definition) -> None:
+        self.machine = machine
+        self._snapshot: Snapshot | None = None
+        self._cause = ""
+
+    def over(self, record: Record) -> Iterator[Way]:
+        """Yield the ways that a record's facts took."""
+        for fact in record.facts:
+            before = self._snapshot
+            if before is not None and before.state:
+                if isinstance(fact, f.Entered | f.RollbackBegan):
+                    way = self._taken(before, fact)
+                    if way is not None:
+                        yield way
+                else:
+                    self._cause = self._caused(before, fact)
+            self._snapshot = fold(before, fact, record.at)
+
+    def _taken(self, before: Snapshot, fact: f.Entered | f.RollbackBegan) -> Way | None:
+        target = fact.state if isinstance(fact, f.Entered) else fact.to
+        cause, self._cause = self._cause, ""
+        if before.pending is not None:  # it was settled before the attempt ended
+            cause = self._settled(before, before.pending.cause, before.pending.name)
+        if before.rollback is not None or not cause:
+            return None  # a rollback's end was counted when it began; what a person overrides is no way
+        return Way(before.state, target, cause)
+
+    def _caused(self, before: Snapshot, fact: Fact) -> str:
+        """Return the event that a fact stands for; the one so far if it stands for none."""
+        row = self.machine.table.get(before.state)
+        if isinstance(fact, f.Performed | f.Signalled):
+            return fact.event
+        if isinstance(fact, f.AttemptFailed):
+            return _failed(row, fact.failure.kind in ("timeout", "heartbeat"))
+        if isinstance(fact, f.TimerFired):
+            return self._settled(before, "timer", fact.timer)
+        if isinstance(fact, f.CancelAccepted):
+            return "cancel"
+        if isinstance(fact, f.Reported):
+            return fact.event
+        if isinstance(fact, f.Skipped):
+            return "done"
+        if isinstance(fact, f.Overrode):
+            return ""
+        if isinstance(fact, f.Answered) and before.choice is not None:
+            return self._settled(before, before.choice.cause, before.choice.name)
+        return self._cause
+
+    def _settled(self, before: Snapshot, cause: str, name: str) -> str:
+        if cause == "cancel":
+            return "cancel"
+        if cause == "event":
+            return name
+        row = self.machine.table.get(before.state)
+        kind, _, rest = name.partition(":")
+        if kind == "after" and row is not None and int(rest) < len(row.after):
+            return f"after {duration_text(row.after[int(rest)][0])}"
+        if kind == "group":
+            return "timeout"
+        return "deadline" if kind == "deadline" else _failed(row, True)
+
+
+def _failed(row: Row | None, late: bool) -> str:
+    """Return the event of an attempt, or a stay, that did not end well."""
+    exits = {} if row is None else row.exits
+    return "timeout" if late and "timeout" in exits else "failed"
