@@ -29,7 +29,7 @@ from interlock.runtime.actions import Actions, Event
 from interlock.runtime.engine import Interlock
 from interlock.stores.contract import Entry, Lease, Record
 from interlock.testing.journals import cut_at, read_journal, renamed
-from interlock.testing.stage import NeverQuiet, Stage, lines
+from interlock.testing.stage import Died, NeverQuiet, Stage, lines
 from interlock.testing.stubs import HANGS, Kind, Stubs
 
 __all__ = ["Kit", "KitOperation"]
@@ -171,8 +171,15 @@ class Kit:
 
     def start(self, data: Any = None, /, **options: Any) -> KitOperation:
         """Start an operation, with the data's fields or any option of `Interlock.start`; return when everything is quiet."""
-        handle = self._stage.ask(lambda interlock: interlock.start(self._machine, data, **options))
-        return KitOperation(self, handle.id)
+        before = len(self._stage.snapshots())
+        try:
+            id = self._stage.ask(lambda interlock: interlock.start(self._machine, data, **options)).id
+        except Died:
+            after = self._stage.snapshots()
+            if len(after) == before:
+                raise
+            id = after[0].id  # it was in the store before the worker died
+        return KitOperation(self, id)
 
     def resume(self, journal: str | Path | KitOperation, after: int | None = None) -> KitOperation:
         """Take an operation up where its journal ends, and see what this machine and these actions do with it.

@@ -21,7 +21,7 @@ from interlock.stores.memory import MemoryStore
 from interlock.testing.coverage import Follower
 from interlock.testing.process import Process, View
 
-__all__ = ["NeverQuiet", "Stage", "lines"]
+__all__ = ["Died", "NeverQuiet", "Stage", "lines"]
 
 T = TypeVar("T")
 START = 1_893_456_000.0  # 2030-01-01 00:00:00 UTC
@@ -35,6 +35,12 @@ class NeverQuiet(InterlockError):
     """What runs in a kit does not come to rest within its bounds."""
 
     code = "never-quiet"
+
+
+class Died(InterlockError):
+    """The worker died before it could answer."""
+
+    code = "died"
 
 
 class _Calm:
@@ -163,7 +169,7 @@ class Stage:
         if errors:
             raise errors[0]
         if not answers:
-            raise NeverQuiet("the worker died before the answer was there: `restart()`, and look at the journal")
+            raise Died("the worker died before the answer was there: `restart()`, and look at the journal")
         return answers[0]
 
     def _watching(self) -> AbstractContextManager[Any]:
