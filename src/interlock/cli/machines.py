@@ -23,6 +23,7 @@ from interlock.definition.draw import FORMATS
 from interlock.definition.draw import draw as drawn
 from interlock.definition.explain import explain as explained
 from interlock.definition.machine import Definition, Machine
+from interlock.definition.views import explain_views, views_document
 from interlock.errors import Refused
 
 if TYPE_CHECKING:
@@ -104,14 +105,20 @@ async def where(interlock: Interlock, id: str) -> tuple[Definition, Snapshot, li
 
 @click.command()
 @click.argument("target")
+@click.option("--views", is_flag=True, help="Its public names instead: for each API version, and what differs.")
 @json_option
-def explain(target: str, as_document: bool) -> None:
+def explain(target: str, views: bool, as_document: bool) -> None:
     """Say in words what a machine does: who acts, what if it fails, takes too long, or is cancelled.
 
     \b
     Example:  interlock explain volumes:VolumeResize
     """
     machine = loaded(target)
+    if views:
+        about = {"machine": machine.name, "version": machine.version}
+        if as_document:
+            return say_json({**about, **views_document(machine)})
+        return _give(explain_views(machine), None, False, about)
     _give(explained(machine), None, as_document, {"machine": machine.name, "version": machine.version})
 
 
