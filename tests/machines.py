@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from interlock import Claim, Final, Group, Machine, Retry, Rollback, State, When
+from interlock import Children, Claim, Final, Group, Machine, Retry, Rollback, State, When
 
 
 @dataclass
@@ -115,5 +115,59 @@ class Guarded(Machine[Any], version=1):
     failed = Final("failed", initial=True)
 
 
-ALL = (Migration, Resize, Loop, Crossing)
+@dataclass
+class Guests:
+    host: str
+    source: str
+    destination: str
+    guests: list[Any] = field(default_factory=list)
+
+
+class Drain(Machine[Guests], version=1):
+    """Move every guest off a host, two at a time, and say in the end which did not move."""
+
+    claims = [Claim("host:{host}", on_conflict="wait")]
+
+    disabling = State(initial=True, undo=True, then="moving")
+    moving = State(
+        children=Children("migration", each="guests", item="instance", limit=2, on_failure="collect"),
+        within="2h",
+        cancel="finish",
+        on={"enough": "drained"},
+        then="drained",
+    )
+    drained = Final("succeeded")
+    failed = Final("failed")
+    cancelled = Final("cancelled")
+
+
+class Evacuate(Machine[Guests], version=1):
+    """Children as they come: the first failure stops the rest, and a way back is the parent state's own undo."""
+
+    moving = State(initial=True, children=Children("migration", each="guests"), undo=True, timeout="1h", then="racing")
+    racing = State(children=Children("migration", each="guests", join="first"), then="trying", on={"failed": "trying"})
+    trying = State(children=Children("migration", each="guests", join="any"), then="moved")
+    moved = Final("succeeded")
+    failed = Final("failed")
+    cancelled = Final("cancelled")
+
+
+@dataclass
+class Guest:
+    instance: str
+
+
+class Delete(Machine[Guest], version=1):
+    """Delete a guest, whatever is being done with it; its record stays, its disk does not."""
+
+    claims = [Claim("instance:{instance}", on_conflict="preempt"), Claim("deletions", limit=2, on_conflict="wait")]
+
+    freeing = State(initial=True, undo="nothing", then="removing")
+    removing = State(undo=True, then="gone")
+    gone = Final("succeeded", hands_over=("record",))
+    failed = Final("failed")
+    cancelled = Final("cancelled")
+
+
+ALL = (Migration, Resize, Loop, Crossing, Drain, Evacuate, Delete)
 WRITTEN = (*ALL, Guarded)

@@ -3,7 +3,11 @@
 A file is a sequence of blocks: a command line, a line ``----``, what it printed, an empty line. Commands:
 
     machine NAME                            choose the machine (tests/machines.py)
-    start [field=json ...] [@option=json]   start an operation; options: state, deadline, timeouts, within, retries, breakpoints
+    start [field=json ...] [@option=json]   start an operation; options: state, deadline, timeouts, within, retries, breakpoints, delay,
+                                            on_conflict, standing ({claim: [holders]}, those who wait begin with "-")
+    claims json                             a tick with what stands at the claims, as above
+    child INDEX OUTCOME [reason]            a child is over
+    owns KIND ID | disowns KIND ID          what the running action says of what it made
     take | tick | lapse | silent            the clock and the worker
     done [event] [field=json ...] [?condition=bool ...]
     fail KIND [message] [!final] [!after=seconds]
@@ -34,11 +38,12 @@ from interlock import InterlockError
 from interlock.definition.duration import seconds
 from interlock.definition.machine import Definition
 from interlock.interpreter import inputs as i
+from interlock.interpreter.children import child_id
 from interlock.interpreter.decide import decide
-from interlock.interpreter.facts import Bounds, Fact, Failure
+from interlock.interpreter.facts import Bounds, Fact, Failure, Parent
 from interlock.interpreter.possible import possible
 from interlock.interpreter.snapshot import Running, Snapshot, fold
-from interlock.interpreter.why import why
+from interlock.interpreter.why import Load, why
 from tests.machines import ALL
 
 EVERYWHERE = frozenset({"", "host:a", "host:b"})
@@ -56,8 +61,10 @@ class Scenario:
         self.offer: i.Offer | None = i.Offer("w1", EVERYWHERE)
         self.worker = "w1"
         self.last_token = 0
+        self.standing: i.Standing = {}
         self.edges: set[Edge] = set()
         self.rules: set[tuple[str, str]] = set()
+        self.facts: set[type] = set()
 
     def run(self, line: str) -> str:
         """Carry out one command and return what it printed."""
@@ -74,6 +81,7 @@ class Scenario:
         decision = decide(self.machine, before, input, self.now)
         for fact in decision.facts:
             self.journal.append((fact, self.now))
+            self.facts.add(type(fact))
         self.snapshot = decision.snapshot
         self.edges.add((before.status if before else "", self.snapshot.status))
         phase = type(before.phase).__name__ if before else ""
@@ -102,6 +110,7 @@ class Scenario:
     def do_start(self, rest: str) -> str:
         words = pairs(rest)
         options = {key[1:]: words.pop(key) for key in [*words] if key.startswith("@")}
+        self.standing = standing(options.get("standing", {}))
         bounds = {key: options.pop(key) for key in ("deadline", "timeouts", "within", "retries") if key in options}
         return self.give(
             i.Start(
@@ -112,8 +121,31 @@ class Scenario:
                 by="ann",
                 state=options.get("state"),
                 breakpoints=tuple(options.get("breakpoints", ())),
+                not_before=self.now + options["delay"] if "delay" in options else None,
+                on_conflict=options.get("on_conflict", ""),
+                standing=self.standing or None,
+                parent=msgspec.convert(options["parent"], Parent) if "parent" in options else None,
             )
         )
+
+    def do_claims(self, rest: str) -> str:
+        self.standing = standing(json.loads(rest))
+        return self.give(i.Tick(self.offer, self.standing))
+
+    def do_child(self, rest: str) -> str:
+        index, outcome, *reason = rest.split(" ", 2)
+        assert self.snapshot is not None
+        child = child_id(self.snapshot, int(index))
+        ended: Any = outcome
+        return self.give(i.ChildOver(int(index), child, ended, " ".join(reason), self.offer))
+
+    def do_owns(self, rest: str) -> str:
+        kind, id = rest.split()
+        return self.give(i.Owns(self.token, kind, id))
+
+    def do_disowns(self, rest: str) -> str:
+        kind, id = rest.split()
+        return self.give(i.Owns(self.token, kind, id, gone=True))
 
     def do_take(self, rest: str) -> str:
         return self.give(i.Take(self.offer or i.Offer("w1", EVERYWHERE)))
@@ -204,7 +236,7 @@ class Scenario:
 
     def do_why(self, rest: str) -> str:
         assert self.snapshot is not None
-        answer = why(self.machine, self.snapshot, (), self.now)
+        answer = why(self.machine, self.snapshot, (), self.now, Load(standing=self.standing))
         return "\n".join([f"waits for {answer.waits_for}", *(f"- {detail}" for detail in answer.details)])
 
     def do_possible(self, rest: str) -> str:
@@ -218,6 +250,14 @@ class Scenario:
     def do_data(self, rest: str) -> str:
         assert self.snapshot is not None
         return json.dumps(self.snapshot.data)
+
+
+def standing(said: dict[str, list[str]]) -> i.Standing:
+    """Return ``{"claim": ["holder", "-waiter"]}`` as what stands at claims."""
+    return {
+        name: [i.Claimant(one.removeprefix("-"), not one.startswith("-")) for one in names]
+        for name, names in said.items()
+    }
 
 
 def pairs(text: str) -> dict[str, Any]:

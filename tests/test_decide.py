@@ -9,14 +9,27 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from interlock import NotPossible, Refused, StaleToken
 from interlock.interpreter import facts as f
 from interlock.interpreter import inputs as i
+from interlock.interpreter.children import child_id
 from interlock.interpreter.decide import decide, outstanding
 from interlock.interpreter.facts import Fact, Failure
 from interlock.interpreter.possible import possible
-from interlock.interpreter.snapshot import Queued, Running, Settling, Snapshot, Stuck, Waiting, fold, timer_at
+from interlock.interpreter.snapshot import (
+    Ended,
+    Joining,
+    Queued,
+    Running,
+    Settling,
+    Snapshot,
+    Stuck,
+    Waiting,
+    fold,
+    timer_at,
+)
 from interlock.interpreter.status import STATUS
 from tests.machines import ALL, Migration, Resize
 from tests.scenario import EVERYWHERE, replay
@@ -39,7 +52,7 @@ def test_scenarios_cover_our_own_tables() -> None:
     rules: set[tuple[str, str]] = set()
     for path in SCENARIOS:
         _, _, scenario = replay(path)
-        facts |= {type(fact) for fact, _ in scenario.journal}
+        facts |= scenario.facts
         statuses |= {status for edge in scenario.edges for status in edge if status}
         rules |= scenario.rules
     every_fact = set(Fact.__args__)
@@ -48,9 +61,10 @@ def test_scenarios_cover_our_own_tables() -> None:
     inputs = {one.__name__ for one in i.Input.__args__}
     assert inputs - {name for name, _ in rules} == set()
     callers = {"Signal", "Cancel", "Pause", "Retry", "Override", "Tick", "Take", "Lapsed"}
-    phases = {"Queued", "Running", "Waiting", "Stuck", "Ended"}
+    phases = {"Beginning", "Queued", "Running", "Waiting", "Joining", "Stuck", "Ended"}
     refused = {("Signal", "Stuck"), ("Signal", "Ended"), ("Cancel", "Ended"), ("Pause", "Ended"), ("Retry", "Running")}
     refused |= {("Retry", "Waiting"), ("Retry", "Ended"), ("Override", "Running"), ("Override", "Ended")}
+    refused |= {("Retry", "Beginning"), ("Override", "Beginning"), ("Retry", "Joining"), ("Override", "Joining")}
     wanted = {(name, phase) for name in callers for phase in phases} - refused
     assert wanted - rules == set()
 
@@ -130,6 +144,9 @@ CONDITION = st.fixed_dictionaries({}, optional={"shared_storage": st.booleans()}
 OFFERS = st.sampled_from([None, OFFER, i.Offer("w2", EVERYWHERE), i.Offer("w3", frozenset({"host:a"}))])
 
 
+STANDING: i.Standing = {name: [i.Claimant("other")] for name in ("instance:vm-1", "instance:1", "host:a")}
+
+
 @st.composite
 def an_input(draw: st.DrawFn, snapshot: Snapshot, states: list[str]) -> i.Input:
     token = snapshot.phase.token if isinstance(snapshot.phase, Running) else 1
@@ -146,6 +163,14 @@ def an_input(draw: st.DrawFn, snapshot: Snapshot, states: list[str]) -> i.Input:
         i.Silent(token),
         i.Lapsed(draw(st.sampled_from(["w1", "w2", "w3"])), offer),
         i.Tick(offer),
+        i.Tick(offer, STANDING if draw(st.booleans()) else {"none": []}),
+        i.Owns(token, "disk", "d-1", draw(st.booleans())),
+        i.ChildOver(
+            index := draw(st.integers(0, 1)),
+            child_id(snapshot, index),
+            draw(st.sampled_from(["succeeded", "failed"])),
+            offer=offer,
+        ),
         i.Signal(
             draw(st.sampled_from(EVENTS)), key=draw(st.sampled_from(["", "k"])), hold=draw(st.booleans()), offer=offer
         ),
@@ -164,8 +189,15 @@ def an_input(draw: st.DrawFn, snapshot: Snapshot, states: list[str]) -> i.Input:
 def test_any_inputs_in_any_order(data: st.DataObject) -> None:
     """Whatever comes, an operation is somewhere that something can move it from, clean if it says so, and its journal tells it all."""
     machine = data.draw(st.sampled_from([one.definition for one in ALL]))
-    fields = {"migration": MOVE, "resize": {"server": "s", "flavor": "f"}}.get(machine.name, {})
-    decision = decide(machine, None, i.Start("op", fields, state=machine.initial[0], offer=data.draw(OFFERS)), 0.0)
+    guests = {"host": "a", "source": "a", "destination": "b", "guests": [{"instance": "1"}, {"instance": "2"}]}
+    fields: Any = {
+        "migration": MOVE, "resize": {"server": "s", "flavor": "f"}, "drain": guests, "evacuate": guests, "delete": {"instance": "1"},
+    }.get(machine.name, {})  # fmt: skip
+    later = data.draw(st.sampled_from([None, None, 10.0]))
+    start = i.Start("op", fields, state=machine.initial[0], offer=data.draw(OFFERS), not_before=later)
+    if data.draw(st.booleans()):
+        start = replace(start, standing=STANDING, on_conflict="wait")
+    decision = decide(machine, None, start, 0.0)
     journal, snapshot, now, overridden = list(decision.facts), decision.snapshot, 0.0, False
     for _ in range(data.draw(st.integers(1, 30))):
         now += data.draw(st.sampled_from([0.0, 1.0, 30.0, 3600.0, 90_000.0]))
@@ -208,6 +240,14 @@ def check(
             assert any(isinstance(fact, ends) for fact in facts), "a new attempt while the old one had not ended"
     if isinstance(after.phase, Queued) and not after.paused:
         assert any(isinstance(effect, i.Wake) for effect in outstanding(after))
+    if isinstance(after.phase, Joining):
+        machine = next(one.definition for one in ALL if one.definition.name == after.machine)
+        assert after.phase.live or after.paused or after.pending, "nobody will ever move it on"
+        children = machine.table[after.state].children
+        assert children is not None and len(after.phase.live) <= (children.limit or 1_000)
+    if isinstance(after.phase, Ended):
+        assert not after.claims, "it is over and holds its claims"
+        assert {own.kind for own in after.owned} <= {"record"}, "it is over and owns what nobody takes over"
     if isinstance(after.phase, Waiting):
         assert after.paused or timer_at(after) is not None or possible_signals(after)
     if isinstance(after.phase, Stuck):

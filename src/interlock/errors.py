@@ -7,6 +7,7 @@
     │   ├── IllegalMove         a guarded record may not go there
     │   ├── IllegalData         data does not fit the machine's type
     │   ├── ActionsMismatch     the actions given and the machine's declarations differ
+    │   ├── ClaimTaken          what the operation claims is held by others: carries by whom
     │   ├── NotPossible         right request, wrong moment: carries what is possible now
     │   ├── KeyReused           an idempotency key came back with another request
     │   ├── LimitExceeded       larger, longer or more than the limit in force
@@ -27,6 +28,7 @@ from typing import Any, NamedTuple
 
 __all__ = [
     "ActionsMismatch",
+    "ClaimTaken",
     "Conflict",
     "Fail",
     "Fault",
@@ -171,6 +173,12 @@ class NotPossible(Refused):
         self.possible = tuple(possible)
         tail = f"; possible now: {', '.join(self.possible)}" if self.possible else "; nothing is possible now"
         super().__init__(message + tail, possible=list(self.possible), **details)
+
+
+class ClaimTaken(Refused):
+    """The operation was not started: others hold what it claims. ``details`` names the ``claim`` and its ``holders``."""
+
+    code = "claim-taken"
 
 
 class KeyReused(Refused):

@@ -72,5 +72,5 @@ def _step_of(path: Path, ids: list[str]) -> tuple[tuple[object, ...], tuple[obje
     assert isinstance(before.phase, Running)
     step = decide(Five.definition, before, Done(before.phase.token, "done", {"step": 1}, {}, offer), 2.0)
     after = step.snapshot
-    move = (after.state, after.status, offer.worker, None, None, None, encode(after))
+    move = (after.state, after.status, offer.worker, None, None, None, None, encode(after))
     return move, (2.0, encode(step.facts)), before.seq

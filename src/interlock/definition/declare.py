@@ -195,6 +195,8 @@ class Children:
         limit: how many run at the same time; None is all.
         join: ``all``, ``any`` (one success is enough) or ``first`` (the first to end, however it ends).
         on_failure: ``fast`` cancels the others at the first failure, ``collect`` waits for all.
+        item: field of the child's data that an item of ``each`` fills which is no mapping. A child also gets those of the parent's
+            fields that it has too.
     """
 
     machine: str
@@ -202,10 +204,11 @@ class Children:
     limit: int | None = None
     join: Literal["all", "any", "first"] = "all"
     on_failure: Literal["fast", "collect"] = "fast"
+    item: str | None = None
 
     def __post_init__(self) -> None:
         _expect("Children", self, str, "text", "machine", "join", "on_failure")
-        _expect("Children", self, str, "a field's name", "each", none=True)
+        _expect("Children", self, str, "a field's name", "each", "item", none=True)
         _expect("Children", self, int, "a whole number", "limit", none=True)
 
 
@@ -329,6 +332,7 @@ class Final(_Named):
         status: the stored value where it is no identifier.
         initial: a guarded record may be created in it.
         to: states that existing code writes even after the end. Only a machine that performs nothing may say so.
+        hands_over: kinds of owned resources that outlive the operation, and are somebody else's from then on: ``("disk",)``.
         description: one sentence for people.
     """
 
@@ -336,6 +340,7 @@ class Final(_Named):
     status: str | None = field(default=None, kw_only=True)
     initial: bool = field(default=False, kw_only=True)
     to: Sequence[Any] = field(default=(), kw_only=True)
+    hands_over: Sequence[str] = field(default=(), kw_only=True)
     description: str = field(default="", kw_only=True)
     name: str = field(default="", kw_only=True)
 
@@ -344,6 +349,10 @@ class Final(_Named):
         _expect("Final", self, str, "text", "status", none=True)
         _expect("Final", self, bool, "True or False", "initial")
         _expect("Final", self, (list, tuple), "a list of states", "to")
+        _expect("Final", self, (list, tuple), "a list of kinds", "hands_over")
+        if not all(isinstance(kind, str) for kind in self.hands_over):
+            raise TypeError(f"Final(hands_over={self.hands_over!r}): expected a list of kinds, such as ('disk',)")
+        object.__setattr__(self, "hands_over", tuple(self.hands_over))
         object.__setattr__(self, "to", tuple(_name_of(target) for target in self.to))
 
     __hash__ = _Named.__hash__

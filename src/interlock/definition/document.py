@@ -105,6 +105,8 @@ def _state_document(state: State | Final) -> dict[str, Any]:
             document["initial"] = True
         if state.to:
             document["to"] = list(state.to)
+        if state.hands_over:
+            document["hands_over"] = list(state.hands_over)
     else:
         document = {"initial": True} if state.initial else {}
         if "done" in state.on:

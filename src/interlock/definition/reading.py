@@ -240,11 +240,13 @@ _CHILDREN_READERS: dict[str, Reader] = {
     "limit": _whole,
     "join": _text,
     "on_failure": _text,
+    "item": _text,
 }
 _FINAL_READERS: dict[str, Reader] = {
     "final": _outcome,
     "initial": _truth,
     "to": _names,
+    "hands_over": _names,
     "status": _text,
     "description": _text,
 }

@@ -119,6 +119,11 @@ def _final() -> Schema:
                 "items": _ref("name"),
                 "description": "States that existing code writes even after the end; only where nothing is performed.",
             },
+            "hands_over": {
+                "type": "array",
+                "items": _text("A kind of owned resource.", minLength=1),
+                "description": "Kinds of owned resources that outlive the operation.",
+            },
             "status": _text("The stored value, where it is no identifier."),
             "description": _text("For people."),
         },
@@ -153,6 +158,7 @@ def _children() -> Schema:
             "limit": _whole("How many run at the same time."),
             "join": _one_of("all", "any", "first"),
             "on_failure": _one_of("fast", "collect"),
+            "item": _text("The field of the child's data that an item fills which is no mapping."),
         },
         "machine",
     )

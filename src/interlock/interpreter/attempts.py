@@ -7,21 +7,29 @@ import zlib
 from interlock.definition.data import fit
 from interlock.definition.declare import Retry
 from interlock.errors import IllegalData, StaleToken
+from interlock.interpreter import children, rollback, ways
 from interlock.interpreter import facts as f
 from interlock.interpreter import inputs as i
-from interlock.interpreter import rollback, ways
 from interlock.interpreter.facts import Failure
-from interlock.interpreter.snapshot import Queued, Running, Settling
+from interlock.interpreter.snapshot import Joining, Queued, Running, Settling
 from interlock.interpreter.turn import Turn
 
-__all__ = ["LOST_ATTEMPTS", "done", "failed", "issue", "lapsed", "silent", "stopped", "take"]
+__all__ = ["LOST_ATTEMPTS", "child_over", "done", "failed", "issue", "lapsed", "running", "silent", "stopped", "take"]
 
 LOST_ATTEMPTS = 20
 CHOICE_RETRY = Retry(10)
 
 
 def issue(turn: Turn) -> None:
-    """Rule 3: issue the attempt that is queued, if the offer fits; what other code performs waits for its report instead."""
+    """Rule 3: issue the attempt that is queued, if the offer fits; what other code performs waits for its report instead.
+
+    In a parent state its children are issued.
+    """
+    while type(turn.after.phase) is Joining:
+        before = turn.after.seq
+        children.go_on(turn)
+        if turn.after.seq == before:
+            break
     phase, offer, at = turn.after.phase, turn.offer, turn.now
     if (
         type(phase) is not Queued
@@ -42,7 +50,8 @@ def issue(turn: Turn) -> None:
     turn.add(f.Issued(offer.worker, number, until, phase.recover, step))
 
 
-def _running(turn: Turn, token: int) -> Running:
+def running(turn: Turn, token: int) -> Running:
+    """Return the running attempt. Raises `StaleToken` if it is not that of ``token``."""
     phase = turn.after.phase
     if type(phase) is not Running or phase.token != token:
         now = f"attempt {phase.token} runs" if type(phase) is Running else f"it is {turn.after.status}"
@@ -57,8 +66,13 @@ def take(turn: Turn, input: i.Take) -> None:
     issue(turn)
 
 
+def child_over(turn: Turn, input: i.ChildOver) -> None:
+    children.over(turn, input)
+    issue(turn)
+
+
 def done(turn: Turn, input: i.Done) -> None:
-    attempt = _running(turn, input.token)
+    attempt = running(turn, input.token)
     if attempt.kind == "undo":
         rollback.undone(turn, attempt.state)
     elif attempt.kind == "choose":
@@ -83,7 +97,7 @@ def done(turn: Turn, input: i.Done) -> None:
 
 
 def failed(turn: Turn, input: i.Failed) -> None:
-    _running(turn, input.token)
+    running(turn, input.token)
     turn.add(f.AttemptFailed(input.failure))
     _after_failure(turn, input.failure)
     issue(turn)
@@ -125,7 +139,7 @@ def _give_up(turn: Turn, settling: Settling, failure: Failure) -> None:
 
 
 def stopped(turn: Turn, input: i.Stopped) -> None:
-    attempt = _running(turn, input.token)
+    attempt = running(turn, input.token)
     _ended_without_outcome(turn, attempt, lapsed=False)
     issue(turn)
 
@@ -154,6 +168,6 @@ def _ended_without_outcome(turn: Turn, attempt: Running, *, lapsed: bool) -> Non
 
 
 def silent(turn: Turn, input: i.Silent) -> None:
-    attempt = _running(turn, input.token)
+    attempt = running(turn, input.token)
     if attempt.cut is None:
         turn.add(f.CutAsked("heartbeat"))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from interlock.definition.data import fit
 from interlock.definition.flatten import RESERVED_EVENTS
 from interlock.errors import LimitExceeded, NotPossible, Refused, Unknown, did_you_mean
-from interlock.interpreter import attempts, reports, timers, ways
+from interlock.interpreter import attempts, claims, reports, timers, ways
 from interlock.interpreter import facts as f
 from interlock.interpreter import inputs as i
 from interlock.interpreter.possible import possible, reachable_signals, signals
-from interlock.interpreter.snapshot import Queued, Running, Stuck
+from interlock.interpreter.snapshot import Beginning, Joining, Queued, Running, Stuck
 from interlock.interpreter.turn import Turn
 
 __all__ = ["HELD_SIGNALS", "cancel", "pause", "resume", "signal", "start"]
@@ -20,11 +22,6 @@ HELD_SIGNALS = 32
 def start(turn: Turn, input: i.Start) -> None:
     machine = turn.machine
     state = input.state
-    parents = [row.name for row in machine.table.values() if row.kind == "parent"]
-    if parents:
-        raise Refused(
-            f"machine `{machine.name}` has children in `{parents[0]}`; this release declares and checks them, but cannot run them"
-        )
     if input.adopted:
         state = reports.adoptable(machine, state)
     elif state is None:
@@ -56,8 +53,15 @@ def start(turn: Turn, input: i.Start) -> None:
             if not machine.row(name).undo:
                 raise Refused(f"`{name}` of `{machine.name}` is declared without an undo: leave it out of steps=")
     breaks = tuple(input.breakpoints)
-    turn.add(f.Started(input.id, machine.name, machine.version, data, input.by, bounds, breaks, input.record, steps))
-    ways.enter(turn, state)
+    started = f.Started(input.id, machine.name, machine.version, data, input.by, bounds, breaks, input.record, steps)
+    turn.add(replace(started, parent=input.parent, on_conflict=input.on_conflict))
+    if input.adopted:
+        claims.adopt(turn, state, input.standing)
+    elif input.not_before is not None and input.not_before > turn.now:
+        claims.wanted(machine, data)
+        turn.add(f.Postponed(state, input.not_before, turn.deadline()))
+    else:
+        claims.begin(turn, state, input.standing)
     if input.adopted and input.begun and type(turn.after.phase) is Queued:
         turn.add(f.AttemptLost("adopted"))  # other code's attempt, whose end nobody knows
     attempts.issue(turn)
@@ -108,7 +112,7 @@ def cancel(turn: Turn, input: i.Cancel) -> None:
         why = "it is over"
     elif back:
         why = f"it is already rolling back to `{back.to}`"
-    elif row.cancel == "refuse":
+    elif row.cancel == "refuse" and type(after.phase) is not Beginning:
         why = "it is past the point of no return" if row.past_pivot else f"`{row.name}` refuses it"
     elif "cancelled" not in turn.machine.states:
         why = f"machine `{after.machine}` has no final state `cancelled`"
@@ -116,7 +120,8 @@ def cancel(turn: Turn, input: i.Cancel) -> None:
         raise NotPossible(f"{where}: cannot be cancelled: {why}", possible(turn.machine, after), operation=after.id)
     turn.add(f.CancelAccepted(input.by, input.reason))
     phase = turn.after.phase
-    if type(phase) is Running and row.cancel == "finish" and phase.kind == "perform":
+    acts = (type(phase) is Running and phase.kind == "perform") or (type(phase) is Joining and phase.live)
+    if acts and row.cancel == "finish":
         return turn.add(f.Deferred("cancel"))
     ways.leave(turn, "cancel", "", "cancel")
     attempts.issue(turn)

@@ -1,7 +1,8 @@
 """The one place that moves an operation: ``decide(machine, snapshot, input, now) -> Decision(facts, effects)``.
 
 Theory of operation. Read this before you change a rule. The rules themselves stand, by what they answer to, in `attempts`, `ways`,
-`rollback`, `timers`, `callers`, `reports` and `people`; they write on a `Turn` and are reached only through the table at the end.
+`rollback`, `timers`, `callers`, `claims`, `children`, `owned`, `reports` and `people`; they write on a `Turn` and are reached only through
+the table at the end.
 
 1.  A decision is made from a snapshot and one input. It is a list of facts; folding them gives the next snapshot. Nothing else changes.
 2.  An input that cannot be granted raises a `Refused` and yields no fact. An input that changes nothing yields no fact either (a repeated
@@ -23,7 +24,11 @@ Theory of operation. Read this before you change a rule. The rules themselves st
 11. A state that other code performs, as the worker's offer says, is not issued: the operation waits in it for a report, and its step is on
     the undo list from then on. An operation that other code began is adopted in the state it is in: all that may lie behind it is on the
     undo list, and its present state is issued with ``recover``. A report moves what nobody here performs, along the machine's edges.
-12. Every chain of rules ends in a phase that something can move: an issued attempt, a queue, a wait, a person, or the end.
+12. An operation begins when its time has come and its claims are free (`claims`); until then nothing of it has begun. What stands at a
+    claim is told with the input: without it, it is taken to be free, and the store refuses the commit if it is not.
+13. In a parent state the operation issues its children and waits until they are over (`children`).
+14. What it owns is recorded while the attempt runs (`owned`). It does not end while it owns what nobody takes over: it is stuck instead.
+15. Every chain of rules ends in a phase that something can move: an issued attempt, a queue, a wait, a person, or the end.
 """
 
 from __future__ import annotations
@@ -34,11 +39,11 @@ from typing import Any
 import msgspec
 
 from interlock.definition.machine import Definition
-from interlock.interpreter import attempts, callers, people, reports, timers
+from interlock.interpreter import attempts, callers, children, owned, people, reports, timers
 from interlock.interpreter import inputs as i
 from interlock.interpreter.facts import Fact
-from interlock.interpreter.inputs import Cut, Effect, Input, Perform, Wake
-from interlock.interpreter.snapshot import Queued, Running, Settling, Snapshot, timer_at
+from interlock.interpreter.inputs import Cut, Effect, Input, Perform, Preempt, Recall, Spawn, Wake
+from interlock.interpreter.snapshot import Beginning, Joining, Queued, Running, Settling, Snapshot, timer_at
 from interlock.interpreter.status import STATUS
 from interlock.interpreter.turn import Turn
 
@@ -103,6 +108,12 @@ def outstanding(snapshot: Snapshot) -> tuple[Effect, ...]:
         effects.append(Perform(phase.token, phase.kind, phase.state, phase.number, phase.recover, key, conditions))
         if phase.cut is not None:
             effects.append(Cut(phase.token, phase.cut))
+    elif type(phase) is Joining:
+        for index in phase.live:
+            child = children.child_id(snapshot, index)
+            effects.append(Recall(index, child) if phase.stopping else Spawn(index, child))
+    elif type(phase) is Beginning and snapshot.preempts and not snapshot.paused:
+        effects.append(Preempt(snapshot.preempts))
     elif type(phase) is Queued and not snapshot.paused:
         due = phase.ready_at if due is None else min(due, phase.ready_at)
     if due is not None:
@@ -119,6 +130,8 @@ _RULES: Mapping[type, Callable[[Turn, Any], None]] = {
     i.Silent: attempts.silent,
     i.Lapsed: attempts.lapsed,
     i.Tick: timers.tick,
+    i.Owns: owned.owns,
+    i.ChildOver: attempts.child_over,
     i.Signal: callers.signal,
     i.Report: reports.report,
     i.Cancel: callers.cancel,

@@ -3,10 +3,13 @@
 | group | facts |
 |---|---|
 | life | `Started`, `Entered` |
+| beginning | `Postponed`, `ClaimsAwaited`, `Claimed` |
 | attempts | `Issued`, `Performed`, `AttemptFailed`, `RetryPlanned`, `AttemptLost`, `CutAsked`, `AttemptCut` |
 | choices | `Asked`, `Answered` |
 | events from outside | `Signalled`, `SignalHeld`, `Reported`, `TimerFired`, `CancelAccepted`, `Deferred` |
 | rollback | `RollbackBegan`, `UndoPlanned`, `Undone` |
+| children | `ChildIssued`, `ChildEnded`, `ChildrenStopped` |
+| owned resources | `Owned`, `Disowned` |
 | people | `Paused`, `Resumed`, `BreakpointsSet`, `GotStuck`, `Retried`, `Skipped`, `Overrode` |
 
 Facts are self-contained: folding them needs no machine. Times are seconds since the epoch. A field with its default is left out of the
@@ -28,16 +31,26 @@ __all__ = [
     "Bounds",
     "BreakpointsSet",
     "CancelAccepted",
+    "ChildEnded",
+    "ChildIssued",
+    "ChildrenStopped",
+    "Claimed",
+    "ClaimsAwaited",
     "CutAsked",
     "Deferred",
+    "Disowned",
     "Entered",
     "Fact",
     "Failure",
     "GotStuck",
+    "Holding",
     "Issued",
     "Overrode",
+    "Owned",
+    "Parent",
     "Paused",
     "Performed",
+    "Postponed",
     "Reported",
     "Resumed",
     "Retried",
@@ -85,6 +98,28 @@ class Bounds(msgspec.Struct, frozen=True, omit_defaults=True):
     retries: dict[str, int] = {}
 
 
+class Holding(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A claim of an operation: it holds ``name``, which up to ``limit`` may hold together, or waits for it."""
+
+    name: str
+    limit: int = 1
+    held: bool = True
+
+
+class Parent(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Whose child an operation is.
+
+    Attributes:
+        operation: the parent.
+        index: which of its children, from 0.
+        ancestors: the parent's own ancestors, the oldest first.
+    """
+
+    operation: str
+    index: int = 0
+    ancestors: tuple[str, ...] = ()
+
+
 class _Fact(
     msgspec.Struct, frozen=True, omit_defaults=True, tag_field="fact", tag=lambda name: name[0].lower() + name[1:]
 ):
@@ -98,6 +133,8 @@ class Started(_Fact, frozen=True):
         by: who asked for it.
         record: key of the record that other code keeps of it.
         steps: states that other code may have begun before it was adopted: they must be undone.
+        parent: whose child it is.
+        on_conflict: what to do about claims that others hold, in place of what the machine says.
     """
 
     id: str
@@ -109,20 +146,47 @@ class Started(_Fact, frozen=True):
     breakpoints: tuple[str, ...] = ()
     record: str = ""
     steps: tuple[str, ...] = ()
+    parent: Parent | None = None
+    on_conflict: str = ""
+
+
+class Postponed(_Fact, frozen=True):
+    """It is to begin in ``state``, not before ``until``."""
+
+    state: str
+    until: float
+    timers: dict[str, float] = {}
+
+
+class ClaimsAwaited(_Fact, frozen=True):
+    """Others hold what it claims: it begins in ``state`` when all of ``claims`` are free. Who holds one of ``preempts`` is cancelled."""
+
+    state: str
+    claims: tuple[Holding, ...]
+    timers: dict[str, float] = {}
+    preempts: tuple[str, ...] = ()
+
+
+class Claimed(_Fact, frozen=True):
+    """It holds its claims until it ends."""
+
+    claims: tuple[Holding, ...]
 
 
 class Entered(_Fact, frozen=True):
     """The operation is in ``state`` now. ``timers`` are all that run from here on, by name, at absolute times.
 
     An acting state of kind ``waiting`` is performed by other code, which reports what came of it; ``step``: it must be undone.
+    ``children``: how many a parent state has.
     """
 
     state: str
-    kind: Literal["acting", "waiting", "final"] = "acting"
+    kind: Literal["acting", "waiting", "parent", "final"] = "acting"
     queue: str = ""
     timers: dict[str, float] = {}
     outcome: Outcome | None = None
     step: bool = False
+    children: int = 0
 
 
 class Issued(_Fact, frozen=True):
@@ -258,6 +322,42 @@ class Undone(_Fact, frozen=True):
     state: str
 
 
+class ChildIssued(_Fact, frozen=True):
+    """The child ``id`` is to be started."""
+
+    index: int
+    id: str
+
+
+class ChildEnded(_Fact, frozen=True):
+    """A child is over, or was refused its start; ``reason`` says why it did not succeed."""
+
+    index: int
+    outcome: Outcome
+    reason: str = ""
+
+
+class ChildrenStopped(_Fact, frozen=True):
+    """No further child is started, and those that run are cancelled. ``event``: how the parent state goes on then, if that is certain."""
+
+    reason: str = ""
+    event: str = ""
+
+
+class Owned(_Fact, frozen=True):
+    """It has made, or is about to make, a resource that must be gone, or handed over, before it ends."""
+
+    kind: str
+    id: str
+
+
+class Disowned(_Fact, frozen=True):
+    """A resource is its own no longer."""
+
+    kind: str
+    id: str
+
+
 class Paused(_Fact, frozen=True):
     """Nothing more is started. ``breakpoint``: it stopped before a state that somebody had named."""
 
@@ -312,6 +412,9 @@ class Overrode(_Fact, frozen=True):
 
 Fact = (
     Started
+    | Postponed
+    | ClaimsAwaited
+    | Claimed
     | Entered
     | Issued
     | Performed
@@ -331,6 +434,11 @@ Fact = (
     | RollbackBegan
     | UndoPlanned
     | Undone
+    | ChildIssued
+    | ChildEnded
+    | ChildrenStopped
+    | Owned
+    | Disowned
     | Paused
     | Resumed
     | BreakpointsSet

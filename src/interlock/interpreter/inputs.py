@@ -3,7 +3,8 @@
 | from | inputs |
 |---|---|
 | a caller | `Start`, `Signal`, `Cancel`, `Pause`, `Resume`, `Retry`, `Skip`, `Override` |
-| a worker | `Take`, `Done`, `Failed`, `Stopped`, `Silent` |
+| a worker | `Take`, `Done`, `Failed`, `Stopped`, `Silent`, `Owns` |
+| a child | `ChildOver` |
 | the clock | `Tick`, `Lapsed` |
 
 Inputs that a worker brings carry its `Offer`: the right to issue the next attempt to it in the same decision.
@@ -16,20 +17,25 @@ The shell's duties on receiving a `Decision`:
 4. `Perform`: perform the action under the token; bring back exactly one `Done`, `Failed` or `Stopped` with that token.
 5. `Cut`: have the attempt with that token ended; bring back `Stopped` only when it really has ended.
 6. `Wake`: bring a `Tick` at that time. Waking early or twice does no harm.
-7. After a crash nothing else is needed: `outstanding(snapshot)` gives the effects that are due.
+7. `Spawn`: start the child under its id; that it exists already is as good. If it is refused, or once it is over, bring `ChildOver`.
+8. `Recall`: cancel the child; a refusal changes nothing, it is waited for. `Preempt`: cancel whoever is in the way of the claims.
+9. Who waits for claims is brought a `Tick` with what stands there now, when something may have become free.
+10. After a crash nothing else is needed: `outstanding(snapshot)` gives the effects that are due.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from interlock.interpreter.facts import AttemptKind, Bounds, CutCause, Failure
+from interlock.interpreter.facts import AttemptKind, Bounds, CutCause, Failure, Outcome, Parent
 
 __all__ = [
     "Cancel",
+    "ChildOver",
+    "Claimant",
     "Cut",
     "Done",
     "Effect",
@@ -38,14 +44,19 @@ __all__ = [
     "Lapsed",
     "Offer",
     "Override",
+    "Owns",
     "Pause",
     "Perform",
+    "Preempt",
+    "Recall",
     "Report",
     "Resume",
     "Retry",
     "Signal",
     "Silent",
     "Skip",
+    "Spawn",
+    "Standing",
     "Start",
     "Stopped",
     "Take",
@@ -68,6 +79,17 @@ class Offer(msgspec.Struct, frozen=True):
     reported: frozenset[tuple[str, str]] = frozenset()
 
 
+class Claimant(msgspec.Struct, frozen=True):
+    """Who holds a claim, or waits for it."""
+
+    operation: str
+    held: bool = True
+
+
+Standing = Mapping[str, Sequence[Claimant]]
+"""What stands at each claim: everybody who holds it, then everybody who waits for it, in order."""
+
+
 class Start(msgspec.Struct, frozen=True):
     """Start an operation.
 
@@ -78,6 +100,10 @@ class Start(msgspec.Struct, frozen=True):
         adopted: other code began it; ``state`` may be any that is not final.
         begun: of an adopted one: other code has begun the present state, and nobody knows how far it is.
         steps: of an adopted one: the states that other code may have begun; None: all that may lie behind it.
+        parent: whose child it is.
+        not_before: when it begins; None: now.
+        on_conflict: what to do about claims that others hold (``reject``, ``wait``, ``preempt``), in place of what the machine says.
+        standing: what stands at its claims; None: as far as is known they are free.
     """
 
     id: str
@@ -91,6 +117,10 @@ class Start(msgspec.Struct, frozen=True):
     adopted: bool = False
     begun: bool = True
     steps: tuple[str, ...] | None = None
+    parent: Parent | None = None
+    not_before: float | None = None
+    on_conflict: str = ""
+    standing: Standing | None = None
 
 
 class Take(msgspec.Struct, frozen=True):
@@ -142,8 +172,28 @@ class Lapsed(msgspec.Struct, frozen=True):
 
 
 class Tick(msgspec.Struct, frozen=True):
-    """Time has passed."""
+    """Time has passed; or a claim may have become free: ``standing``."""
 
+    offer: Offer | None = None
+    standing: Standing | None = None
+
+
+class Owns(msgspec.Struct, frozen=True):
+    """The attempt's action makes a resource, or has given it back (``gone``)."""
+
+    token: int
+    kind: str
+    id: str
+    gone: bool = False
+
+
+class ChildOver(msgspec.Struct, frozen=True):
+    """A child is over, or was refused its start."""
+
+    index: int
+    id: str
+    outcome: Outcome
+    reason: str = ""
     offer: Offer | None = None
 
 
@@ -226,6 +276,8 @@ Input = (
     | Silent
     | Lapsed
     | Tick
+    | Owns
+    | ChildOver
     | Signal
     | Report
     | Cancel
@@ -262,4 +314,24 @@ class Wake(msgspec.Struct, frozen=True):
     at: float
 
 
-Effect = Perform | Cut | Wake
+class Spawn(msgspec.Struct, frozen=True):
+    """Start the child ``id``."""
+
+    index: int
+    id: str
+
+
+class Recall(msgspec.Struct, frozen=True):
+    """Cancel the child ``id``."""
+
+    index: int
+    id: str
+
+
+class Preempt(msgspec.Struct, frozen=True):
+    """Cancel whoever is in the way of these claims."""
+
+    claims: tuple[str, ...]
+
+
+Effect = Perform | Cut | Wake | Spawn | Recall | Preempt

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from interlock.definition.declare import Final
 from interlock.errors import NotPossible, Refused
 from interlock.interpreter import attempts, rollback, ways
 from interlock.interpreter import facts as f
@@ -27,8 +28,16 @@ def retry(turn: Turn, input: i.Retry) -> None:
     phase = turn.after.phase
     early = type(phase) is Queued and phase.ready_at > turn.now
     _reasoned(turn, "retry", input.reason, type(phase) is Stuck or early)
-    waits = type(phase) is Stuck and phase.kind == "perform" and turn.row.kind == "waiting"
-    turn.add(f.Retried(input.by, input.reason, waits))
+    stuck = isinstance(phase, Stuck) and phase.kind == "perform"
+    if isinstance(phase, Stuck) and phase.kind == "undo" and not turn.machine.table[phase.state].undo:
+        raise NotPossible(
+            f"operation `{turn.after.id}`: retry: `{phase.state}` has no undo that could be tried again",
+            possible(turn.machine, turn.after),
+        )
+    parent = stuck and turn.row.kind == "parent"
+    turn.add(f.Retried(input.by, input.reason, stuck and turn.row.kind in ("waiting", "parent")))
+    if parent:
+        ways.enter(turn, turn.after.state)
     attempts.issue(turn)
 
 
@@ -37,6 +46,11 @@ def skip(turn: Turn, input: i.Skip) -> None:
     _reasoned(turn, "skip", input.reason, "skip" in possible(turn.machine, turn.after))
     assert isinstance(phase, Stuck)
     turn.add(f.Skipped(input.by, input.reason))
+    if phase.code == "still-owned":
+        handed = {kind for one in turn.machine.states.values() if isinstance(one, Final) for kind in one.hands_over}
+        for own in turn.after.owned:
+            if own.kind not in handed:
+                turn.add(f.Disowned(own.kind, own.id))
     if phase.kind == "undo":
         rollback.undone(turn, phase.state)
     else:

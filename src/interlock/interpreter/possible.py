@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from interlock.definition.flatten import RESERVED_EVENTS
 from interlock.definition.machine import Definition
-from interlock.interpreter.snapshot import Ended, Queued, Running, Snapshot, Stuck
+from interlock.interpreter.snapshot import Beginning, Ended, Joining, Queued, Running, Snapshot, Stuck
 
 __all__ = ["possible", "reachable_signals", "signals"]
 
@@ -12,7 +12,7 @@ __all__ = ["possible", "reachable_signals", "signals"]
 def signals(machine: Definition, snapshot: Snapshot) -> frozenset[str]:
     """Return the events that a signal may bring now."""
     phase = snapshot.phase
-    if type(phase) in (Ended, Stuck) or snapshot.rollback or snapshot.pending or snapshot.choice:
+    if type(phase) in (Beginning, Ended, Stuck) or snapshot.rollback or snapshot.pending or snapshot.choice:
         return frozenset()
     return frozenset(machine.table[snapshot.state].exits) - RESERVED_EVENTS
 
@@ -37,16 +37,18 @@ def possible(machine: Definition, snapshot: Snapshot) -> tuple[str, ...]:
     phase = snapshot.phase
     found = [f"signal {event}" for event in sorted(signals(machine, snapshot))]
     cancelling = snapshot.pending is not None and snapshot.pending.cause == "cancel"
-    refused = machine.table[snapshot.state].cancel == "refuse" or "cancelled" not in machine.states
+    refused = machine.table[snapshot.state].cancel == "refuse" and type(phase) is not Beginning
+    refused = refused or "cancelled" not in machine.states
     if not snapshot.rollback and not cancelling and not refused:
         found.append("cancel")
     found.append("resume" if snapshot.paused else "pause")
     if type(phase) is Stuck:
-        found.append("retry")
+        if phase.kind != "undo" or machine.table[phase.state].undo:
+            found.append("retry")
         if phase.kind == "undo" or (phase.kind == "perform" and "done" in machine.table[phase.state].exits):
             found.append("skip")
     elif type(phase) is Queued and phase.ready_at > snapshot.changed:
         found.append("retry")
-    if type(phase) is not Running:
+    if type(phase) not in (Beginning, Joining, Running):
         found.append("override")
     return tuple(found)

@@ -4,9 +4,11 @@ What an operation is doing lives in its ``phase``, and each phase holds what it 
 
 | phase | status (see `status_of`) | holds |
 |---|---|---|
+| `Beginning` | queued | not before when it begins; its claims stand in the snapshot |
 | `Queued` | queued | what is to be attempted, where, not before when |
 | `Running` | running | the attempt: token, worker, its bounds, whether it is to be ended |
 | `Waiting` | waiting | nothing: timers and signals move it |
+| `Joining` | waiting | how far its children are |
 | `Stuck` | stuck | why, and what was being attempted |
 | `Ended` | succeeded, failed, cancelled | the outcome |
 | `Settling` | never stored | what the attempt that just ended was for |
@@ -23,12 +25,32 @@ import msgspec
 from msgspec.structs import replace
 
 from interlock.interpreter import facts as f
-from interlock.interpreter.facts import AttemptKind, Bounds, Cause, CutCause, Fact, Failure, Outcome
+from interlock.interpreter.facts import Bounds, Fact, Failure, Holding, Parent
+from interlock.interpreter.phases import (
+    Beginning,
+    Choice,
+    Ended,
+    Held,
+    Joining,
+    Own,
+    Pause,
+    Pending,
+    Phase,
+    Queued,
+    RollingBack,
+    Running,
+    Settling,
+    Stuck,
+    Waiting,
+)
 
 __all__ = [
+    "Beginning",
     "Choice",
     "Ended",
     "Held",
+    "Joining",
+    "Own",
     "Pause",
     "Pending",
     "Phase",
@@ -48,104 +70,6 @@ Status = Literal["queued", "running", "waiting", "paused", "reverting", "stuck",
 KEYS = 128
 
 
-class _Phase(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="is", tag=str.lower):
-    """Base of all phases."""
-
-
-class Queued(_Phase, frozen=True):
-    """Nothing of the step has begun: it waits for a worker of ``queue``, not before ``ready_at``."""
-
-    kind: AttemptKind
-    state: str
-    ready_at: float
-    queue: str = ""
-    recover: bool = False
-
-
-class Running(_Phase, frozen=True):
-    """An attempt is issued to ``worker``. ``until``: its timeout. ``cut``: why it is to be ended, if it is."""
-
-    kind: AttemptKind
-    state: str
-    token: int
-    worker: str
-    since: float
-    number: int = 1
-    queue: str = ""
-    until: float | None = None
-    recover: bool = False
-    cut: CutCause | None = None
-
-
-class Waiting(_Phase, frozen=True):
-    """An event or a timer moves it on."""
-
-
-class Stuck(_Phase, frozen=True):
-    """It needs a person. ``kind`` and ``state``: what was being attempted."""
-
-    kind: AttemptKind
-    state: str
-    code: str
-    reason: str
-    queue: str = ""
-
-
-class Ended(_Phase, frozen=True):
-    """It is over."""
-
-    outcome: Outcome
-
-
-class Settling(_Phase, frozen=True):
-    """Between two facts of one decision only."""
-
-    kind: AttemptKind
-    state: str
-    queue: str = ""
-
-
-Phase = Queued | Running | Waiting | Stuck | Ended | Settling
-
-
-class RollingBack(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Steps are being undone; it ends in the final state ``to``."""
-
-    to: str
-    cause: str = ""
-
-
-class Pending(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What happens when the running attempt has ended: an exit by event, by timer, or a cancel."""
-
-    cause: Cause
-    name: str = ""
-
-
-class Choice(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An exit whose conditions a worker has yet to answer."""
-
-    cause: Cause
-    name: str
-    conditions: tuple[str, ...]
-
-
-class Pause(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Nothing more is started."""
-
-    by: str = ""
-    reason: str = ""
-
-
-class Held(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A signal kept until a state accepts it."""
-
-    event: str
-    data: dict[str, Any] = {}
-    key: str = ""
-    by: str = ""
-
-
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An operation at sequence number ``seq``: the number of facts folded into it.
 
@@ -160,6 +84,11 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         steps: states whose started attempts must be undone, oldest first.
         keys: the idempotency keys of the last 128 signals and reports.
         record: key of the record that other code keeps of it.
+        parent: whose child it is.
+        claims: what it holds, or waits for.
+        on_conflict: what to do about claims that others hold, in place of what the machine says.
+        preempts: claims whose holders are cancelled.
+        owned: what it made and has not given back, the oldest first.
     """
 
     id: str
@@ -189,6 +118,11 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     failure: Failure | None = None
     by: str = ""
     record: str = ""
+    parent: Parent | None = None
+    claims: tuple[Holding, ...] = ()
+    on_conflict: str = ""
+    preempts: tuple[str, ...] = ()
+    owned: tuple[Own, ...] = ()
 
     @property
     def ended(self) -> bool:
@@ -209,7 +143,7 @@ def status_of(phase: Phase, paused: Pause | None, rollback: RollingBack | None) 
         return "paused"
     if rollback:
         return "reverting"
-    return "waiting" if kind is Waiting else "queued"
+    return "waiting" if kind is Waiting or kind is Joining else "queued"
 
 
 def timer_at(snapshot: Snapshot) -> float | None:
@@ -218,6 +152,8 @@ def timer_at(snapshot: Snapshot) -> float | None:
     if type(phase) in (Ended, Stuck):
         return None
     until = phase.until if isinstance(phase, Running) and phase.cut is None else None
+    if isinstance(phase, Beginning) and not snapshot.claims and not snapshot.paused:
+        until = phase.ready_at
     if snapshot.paused or snapshot.pending or not snapshot.timers:
         return until
     times = list(snapshot.timers.values())
@@ -233,7 +169,7 @@ def fold(snapshot: Snapshot | None, fact: Fact, at: float) -> Snapshot:
         return Snapshot(
             id=fact.id, machine=fact.machine, version=fact.version, seq=1, status="queued", state="", data=fact.data,
             started=at, since=at, changed=at, phase=Settling("perform", ""), by=fact.by, bounds=fact.bounds,
-            breakpoints=fact.breakpoints, record=fact.record, steps=fact.steps,
+            breakpoints=fact.breakpoints, record=fact.record, steps=fact.steps, parent=fact.parent, on_conflict=fact.on_conflict,
         )  # fmt: skip
     changes = _FOLDS[type(fact)](snapshot, fact, at)
     phase = changes.get("phase", snapshot.phase)
@@ -251,6 +187,8 @@ def _entered(snapshot: Snapshot, fact: f.Entered, at: float) -> Changes:
         phase = Ended(fact.outcome)
     elif fact.kind == "waiting":
         phase = Waiting()
+    elif fact.kind == "parent":
+        phase = Joining(fact.children)
     else:
         phase = Queued("perform", fact.state, at, fact.queue)
     changes: Changes = {
@@ -259,7 +197,19 @@ def _entered(snapshot: Snapshot, fact: f.Entered, at: float) -> Changes:
     }  # fmt: skip
     if fact.step:
         changes["steps"] = _with_step(snapshot, fact.state)
+    if fact.kind == "final" and snapshot.claims:
+        changes["claims"] = ()
     return changes
+
+
+def _postponed(snapshot: Snapshot, fact: f.Postponed, at: float) -> Changes:
+    return {"state": fact.state, "timers": fact.timers, "phase": Beginning(fact.until)}
+
+
+def _claims_awaited(snapshot: Snapshot, fact: f.ClaimsAwaited, at: float) -> Changes:
+    return {
+        "state": fact.state, "timers": fact.timers, "claims": fact.claims, "preempts": fact.preempts, "phase": Beginning(at),
+    }  # fmt: skip
 
 
 def _with_step(snapshot: Snapshot, state: str) -> tuple[str, ...]:
@@ -288,10 +238,9 @@ def _issued(snapshot: Snapshot, fact: f.Issued, at: float) -> Changes:
 def _settling(snapshot: Snapshot) -> Settling:
     phase = snapshot.phase
     kind = type(phase)
-    if kind is Waiting or kind is Ended:
+    if kind is Waiting or kind is Ended or kind is Joining or kind is Beginning:
         return Settling("perform", snapshot.state)
-    assert not isinstance(phase, Waiting)
-    assert not isinstance(phase, Ended)
+    assert not isinstance(phase, Waiting | Ended | Joining | Beginning)
     return Settling(phase.kind, phase.state, phase.queue)
 
 
@@ -378,6 +327,30 @@ def _undone(snapshot: Snapshot, fact: f.Undone, at: float) -> Changes:
     return {"phase": _settling(snapshot), "steps": tuple(state for state in snapshot.steps if state != fact.state)}
 
 
+def _child_issued(snapshot: Snapshot, fact: f.ChildIssued, at: float) -> Changes:
+    phase = snapshot.phase
+    assert isinstance(phase, Joining) and fact.index == phase.issued
+    return {"phase": replace(phase, issued=phase.issued + 1, live=(*phase.live, fact.index))}
+
+
+def _child_ended(snapshot: Snapshot, fact: f.ChildEnded, at: float) -> Changes:
+    phase = snapshot.phase
+    assert isinstance(phase, Joining)
+    live = tuple(index for index in phase.live if index != fact.index)
+    if fact.outcome == "succeeded":
+        return {"phase": replace(phase, live=live, succeeded=phase.succeeded + 1)}
+    return {"phase": replace(phase, live=live, failed=phase.failed + 1, reason=phase.reason or fact.reason)}
+
+
+def _children_stopped(snapshot: Snapshot, fact: f.ChildrenStopped, at: float) -> Changes:
+    assert isinstance(snapshot.phase, Joining)
+    return {"phase": replace(snapshot.phase, stopping=True, event=fact.event)}
+
+
+def _disowned(snapshot: Snapshot, fact: f.Disowned, at: float) -> Changes:
+    return {"owned": tuple(own for own in snapshot.owned if (own.kind, own.id) != (fact.kind, fact.id))}
+
+
 def _got_stuck(snapshot: Snapshot, fact: f.GotStuck, at: float) -> Changes:
     was = _settling(snapshot)
     return {"phase": Stuck(was.kind, was.state, fact.code, fact.reason, was.queue), "pending": None}
@@ -401,6 +374,14 @@ def _overrode(snapshot: Snapshot, fact: f.Overrode, at: float) -> Changes:
 
 
 _FOLDS: dict[type, Callable[[Snapshot, Any, float], Changes]] = {
+    f.Postponed: _postponed,
+    f.ClaimsAwaited: _claims_awaited,
+    f.Claimed: lambda snapshot, fact, at: {"claims": fact.claims},
+    f.ChildIssued: _child_issued,
+    f.ChildEnded: _child_ended,
+    f.ChildrenStopped: _children_stopped,
+    f.Owned: lambda snapshot, fact, at: {"owned": (*snapshot.owned, Own(fact.kind, fact.id))},
+    f.Disowned: _disowned,
     f.Entered: _entered,
     f.Issued: _issued,
     f.Performed: _performed,

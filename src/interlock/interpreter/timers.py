@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from interlock.interpreter import attempts, ways
+from interlock.interpreter import attempts, claims, ways
 from interlock.interpreter import facts as f
 from interlock.interpreter import inputs as i
-from interlock.interpreter.snapshot import Ended, Running, Stuck
+from interlock.interpreter.snapshot import Beginning, Ended, Running, Stuck
 from interlock.interpreter.turn import Turn
 
 __all__ = ["fire_timers", "tick"]
@@ -19,6 +19,8 @@ def tick(turn: Turn, input: i.Tick) -> None:
     if type(attempt) is Running and attempt.cut is None and attempt.until is not None and attempt.until <= turn.now:
         turn.add(f.CutAsked("timeout"))
     fire_timers(turn)
+    if type(turn.after.phase) is Beginning:
+        claims.tick(turn, input.standing)
     attempts.issue(turn)
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from interlock.definition.declare import Final
 from interlock.definition.flatten import Row
 from interlock.definition.machine import Definition
 from interlock.interpreter import facts as f
 from interlock.interpreter.facts import Fact
 from interlock.interpreter.inputs import Offer
+from interlock.interpreter.items import items_of
 from interlock.interpreter.snapshot import Snapshot, fold
 
-__all__ = ["Turn", "queue_of"]
+__all__ = ["Turn", "filled", "queue_of"]
 
 
 class Turn:
@@ -55,10 +57,30 @@ class Turn:
         """Record that a state is entered, with the timers that run in it."""
         row = self.machine.table[state]
         if row.kind == "final":
-            return self.add(f.Entered(state, "final", outcome=row.outcome))
+            return self.end(row)
+        if row.kind == "parent":
+            return self.add(
+                f.Entered(state, "parent", "", self._timers(row), step=row.undo, children=self._children(row))
+            )
         if row.kind == "waiting" or self.reported(state):
             return self.add(f.Entered(state, "waiting", "", self._timers(row), step=row.undo))
         self.add(f.Entered(state, "acting", queue_of(self, state) if row.queue else "", self._timers(row)))
+
+    def end(self, row: Row) -> None:
+        """Record that it is over; or that it is stuck, as long as it owns what nobody takes over."""
+        final = self.machine.states[row.name]
+        assert isinstance(final, Final)
+        handed = final.hands_over
+        left = [f"{own.kind} `{own.id}`" for own in self.after.owned if own.kind not in handed]
+        if left:
+            what = f"it cannot end as `{row.name}`: it still owns {', '.join(left)}"
+            return self.add(f.GotStuck("still-owned", what))
+        self.add(f.Entered(row.name, "final", outcome=row.outcome))
+
+    def _children(self, row: Row) -> int:
+        assert row.children is not None
+        items = items_of(row.children, self.after.data)
+        return 0 if isinstance(items, str) else len(items)
 
     def reported(self, state: str) -> bool:
         """Return whether other code performs a state, as far as the worker knows that offers itself."""
@@ -71,7 +93,7 @@ class Turn:
         bounds = after.bounds
         timers: dict[str, float] = {}
         within = row.within if bounds is None else bounds.within.get(row.name, row.within)
-        if self.reported(row.name) and row.timeout is not None:
+        if row.timeout is not None and (row.kind == "parent" or self.reported(row.name)):
             within = (
                 row.timeout if within is None else min(within, row.timeout)
             )  # no attempt of ours that it could bound
@@ -89,15 +111,28 @@ class Turn:
                     else None
                 )
                 timers[f"group:{name}"] = now + limit if running is None else running
-        if bounds is not None and bounds.deadline is not None and not row.past_pivot:
-            timers["deadline"] = bounds.deadline
+        if not row.past_pivot:
+            timers.update(self.deadline())
         return timers
+
+    def deadline(self) -> dict[str, float]:
+        """Return the timer of the caller's deadline, if there is one."""
+        bounds = self.after.bounds
+        return {} if bounds is None or bounds.deadline is None else {"deadline": bounds.deadline}
+
+
+class _Fields(dict[str, Any]):
+    """Data for a template; what it lacks is left empty."""
+
+    def __missing__(self, name: str) -> str:
+        return ""
 
 
 def queue_of(turn: Turn, state: str) -> str:
     """Return the queue in which a state's attempts run, with the data's fields filled in."""
-    template = turn.machine.table[state].queue
-    if "{" not in template:
-        return template
-    data: Mapping[str, Any] = turn.after.data
-    return template.format_map({name: data.get(name, "") for name in data})
+    return filled(turn.machine.table[state].queue, turn.after.data)
+
+
+def filled(template: str, data: Mapping[str, Any]) -> str:
+    """Return a template such as ``host:{source}`` with the data's fields filled in."""
+    return template.format_map(_Fields(data)) if "{" in template else template

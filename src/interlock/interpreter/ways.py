@@ -7,7 +7,7 @@ from interlock.definition.flatten import RESERVED_EVENTS, Row
 from interlock.interpreter import facts as f
 from interlock.interpreter import rollback
 from interlock.interpreter.facts import Cause, CutCause
-from interlock.interpreter.snapshot import Running
+from interlock.interpreter.snapshot import Joining, Running, Stuck
 from interlock.interpreter.turn import Turn, queue_of
 
 __all__ = ["answer", "conclude", "enter", "event", "follow", "leave", "roll_back_or_stick", "take"]
@@ -67,7 +67,7 @@ def enter(turn: Turn, state: str) -> None:
     """Enter a state; pause there if somebody asked for it, and let a held signal that it accepts move on at once."""
     turn.enter(state)
     after = turn.after
-    if after.ended:
+    if after.ended or type(after.phase) is Stuck:
         return
     if state in after.breakpoints:
         turn.add(f.Paused(reason=f"breakpoint before `{state}`", breakpoint=True))
@@ -79,11 +79,15 @@ def enter(turn: Turn, state: str) -> None:
 
 
 def leave(turn: Turn, cause: Cause, name: str, cut: CutCause) -> None:
-    """Rule 6: carry out a way on at once, or after the running attempt has ended."""
+    """Rule 6: carry out a way on at once, or after the running attempt has ended, or the children that live."""
     if type(turn.after.phase) is Running:
         turn.add(f.Deferred(cause, name))
         if turn.after.phase.cut is None:
             turn.add(f.CutAsked(cut))
+    elif type(turn.after.phase) is Joining and turn.after.phase.live:
+        turn.add(f.Deferred(cause, name))
+        if not turn.after.phase.stopping:
+            turn.add(f.ChildrenStopped(cause))
     else:
         _conclude_way(turn, cause, name)
 

@@ -8,8 +8,11 @@ from typing import Protocol
 import msgspec
 
 from interlock.definition.machine import Definition
+from interlock.interpreter.children import child_id
+from interlock.interpreter.claims import blocked, family
+from interlock.interpreter.inputs import Standing
 from interlock.interpreter.possible import possible
-from interlock.interpreter.snapshot import Ended, Queued, Running, Snapshot, Status, Stuck, timer_at
+from interlock.interpreter.snapshot import Beginning, Ended, Joining, Queued, Running, Snapshot, Status, Stuck, timer_at
 
 __all__ = ["LeaseLike", "Load", "Why", "why"]
 
@@ -36,11 +39,15 @@ class Load(msgspec.Struct, frozen=True):
         running: how many attempts each worker performs now.
         before: how many operations are due in the same queue before this one.
         more: there are more than were counted.
+        standing: who holds and who waits for what it claims.
+        children: the status of each child that is not over, by its id; None for one that is not there yet.
     """
 
     running: Mapping[str, int] = {}
     before: int = 0
     more: bool = False
+    standing: Standing = {}
+    children: Mapping[str, str | None] = {}
 
 
 class Why(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -100,6 +107,10 @@ def why(
     elif snapshot.paused:
         who = f" by {snapshot.paused.by}" if snapshot.paused.by else ""
         waits_for = f"a resume: it was paused{who}" + (f" ({snapshot.paused.reason})" if snapshot.paused.reason else "")
+    elif isinstance(phase, Beginning):
+        waits_for = _beginning(phase, snapshot, now, load or Load())
+    elif isinstance(phase, Joining):
+        waits_for = _joining(phase, snapshot, load or Load())
     elif isinstance(phase, Queued):
         waits_for = _queued(machine, phase, snapshot, live, now, load or Load())
         if phase.ready_at > now:
@@ -115,6 +126,32 @@ def why(
         snapshot.id, snapshot.machine, snapshot.version, snapshot.state, snapshot.status, snapshot.changed, waits_for, held_by, held_until,
         next_at, tuple(details), can,
     )  # fmt: skip
+
+
+def _beginning(phase: Beginning, snapshot: Snapshot, now: float, load: Load) -> str:
+    if not snapshot.claims:
+        return f"its time: it begins at {phase.ready_at:.3f}" if phase.ready_at > now else "a worker to begin it"
+    taken = blocked(snapshot.claims, load.standing, snapshot.id, family(snapshot))
+    if not taken:
+        return "its claims, which a worker is about to take"
+    claim, others = taken[0]
+    holders = ", ".join(f"`{one.operation}`" for one in others if one.held) or "nobody yet"
+    line = sum(not one.held for one in others)
+    asked = ", which was asked to end" if claim.name in snapshot.preempts else ""
+    more = f"; {len(taken) - 1} more claims are not free" if len(taken) > 1 else ""
+    return f"claim `{claim.name}`: it is held by {holders}{asked}; {f'{line} wait before it' if line else 'it is the next'}{more}"
+
+
+def _joining(phase: Joining, snapshot: Snapshot, load: Load) -> str:
+    over = phase.succeeded + phase.failed
+    told = f"{over} of {phase.total} are over" + (f", {phase.failed} did not succeed" if phase.failed else "")
+    names = [
+        f"`{child_id(snapshot, index)}` ({load.children.get(child_id(snapshot, index)) or 'to be started'})"
+        for index in phase.live[:3]
+    ]
+    more = f" and {len(phase.live) - 3} more" if len(phase.live) > 3 else ""
+    verb = "its children to stop" if phase.stopping else "its children"
+    return f"{verb}: {', '.join(names)}{more}; {told}"
 
 
 def _running(phase: Running, worker: str, until: float | None, now: float) -> str:
@@ -157,7 +194,8 @@ def _details(machine: Definition | None, snapshot: Snapshot) -> list[str]:
             "timer": f"timer {snapshot.pending.name}",
             "cancel": "the cancel",
         }
-        details.append(f"{what[snapshot.pending.cause]} is carried out when the attempt has ended")
+        when = "its children are over" if isinstance(snapshot.phase, Joining) else "the attempt has ended"
+        details.append(f"{what[snapshot.pending.cause]} is carried out when {when}")
     if snapshot.rollback:
         left = ", ".join(f"`{step}`" for step in reversed(snapshot.steps)) or "nothing"
         details.append(
@@ -168,6 +206,10 @@ def _details(machine: Definition | None, snapshot: Snapshot) -> list[str]:
     details += [f"signal `{held.event}` is held until a state accepts it" for held in snapshot.held]
     if machine is not None and not snapshot.ended and machine.table[snapshot.state].past_pivot:
         details.append("it is past the point of no return")
-    if machine is not None and machine.claims and not snapshot.ended:
-        details.append("the machine's claims are declared; this release does not enforce them yet")
+    if snapshot.claims and not isinstance(snapshot.phase, Beginning):
+        details.append("it holds " + ", ".join(f"`{claim.name}`" for claim in snapshot.claims))
+    if snapshot.owned:
+        details.append("it owns " + ", ".join(f"{own.kind} `{own.id}`" for own in snapshot.owned))
+    if snapshot.parent:
+        details.append(f"it is a child of `{snapshot.parent.operation}`")
     return details

@@ -22,14 +22,17 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from msgspec import structs
+
 from interlock.definition.machine import Definition
 from interlock.errors import Conflict, InterlockError, Unknown
 from interlock.interpreter.decide import Decision, decide, outstanding
-from interlock.interpreter.inputs import Effect, Input, Start
+from interlock.interpreter.inputs import Effect, Input, Standing, Start, Tick
 from interlock.interpreter.snapshot import Running, Snapshot, Stuck
 from interlock.runtime.clock import Clock
 from interlock.runtime.committer import Committer
 from interlock.stores.contract import Entry, Store
+from interlock.stores.stored import standing_of
 
 __all__ = ["Ledger", "at_rest"]
 
@@ -180,8 +183,10 @@ class Ledger:
             else:
                 if decision.facts:
                     cell.busy = True
-                    expected = 0 if starts or snapshot is None else snapshot.seq
-                    entry = Entry(decision.snapshot, expected, decision.facts, now)
+                    before = None if starts else snapshot
+                    expected = before.seq if before else 0
+                    claims = decision.snapshot.claims != (before.claims if before else ())
+                    entry = Entry(decision.snapshot, expected, decision.facts, now, claims)
                     return self.committer.post(entry, partial(self._committed, cell, asked, decision))
                 cell.asked.popleft()
                 asked.answer(decision.snapshot)
@@ -215,21 +220,35 @@ class Ledger:
             finally:
                 asked.answer(decision.snapshot)
         else:
-            self._lost(cell, asked)
+            self._lost(cell, asked, decision)
+            if cell.busy:
+                return
         self._advance(cell)
 
-    def _lost(self, cell: _Cell, asked: _Asked) -> None:
-        """Rule 3: somebody else was faster."""
+    def _lost(self, cell: _Cell, asked: _Asked, decision: Decision) -> None:
+        """Rule 3: somebody else was faster, or holds what is claimed."""
         cell.snapshot, asked.fresh, asked.lost = None, False, asked.lost + 1
-        if type(asked.input) is Start:
-            self._refuse(cell, Conflict(f"operation `{cell.id}` exists already", operation=cell.id, exists=True))
-        elif asked.lost >= TRIES:
-            self._refuse(
-                cell,
-                Conflict(
-                    f"operation `{cell.id}` was moved by others {TRIES} times meanwhile: try again", operation=cell.id
-                ),
-            )
+        if asked.lost >= TRIES:
+            what = f"operation `{cell.id}` was moved by others {TRIES} times meanwhile: try again"
+            self._refuse(cell, Conflict(what, operation=cell.id))
+        elif type(asked.input) is Start and not decision.snapshot.claims:
+            self._refuse(cell, _exists(cell.id))
+        elif decision.snapshot.claims and type(asked.input) in (Start, Tick):
+            cell.busy = True
+            self.committer.post((_look_at, (decision.snapshot,)), partial(self._was_seen, cell, asked))
+
+    def _was_seen(
+        self, cell: _Cell, asked: _Asked, seen: tuple[bool, Standing] | None, error: BaseException | None
+    ) -> None:
+        """Decide anew with what stands at the claims."""
+        cell.busy = False
+        if seen is None:
+            self._refuse(cell, error or AssertionError("neither an answer nor an error"))
+        elif type(asked.input) is Start and seen[0]:
+            self._refuse(cell, _exists(cell.id))
+        elif isinstance(asked.input, Start | Tick):
+            asked.input = structs.replace(asked.input, standing=seen[1])
+        self._advance(cell)
 
     def _read(self, cell: _Cell, asked: _Asked) -> None:
         cell.busy = True
@@ -330,6 +349,15 @@ def unknown_operation(operation: str) -> Unknown:
     return Unknown(
         f"no operation `{operation}` in this store; list shows those it has, start makes one", operation=operation
     )
+
+
+def _exists(operation: str) -> Conflict:
+    return Conflict(f"operation `{operation}` exists already", operation=operation, exists=True)
+
+
+def _look_at(store: Store, wanted: Snapshot) -> tuple[bool, Standing]:
+    """Return whether an operation exists, and what stands at the claims that it wants."""
+    return bool(store.load([wanted.id])), standing_of(store, wanted)
 
 
 def _load(store: Store, operation: str) -> list[Snapshot]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -66,7 +66,27 @@ def _started(fact: f.Started) -> str:
 def _entered(fact: f.Entered) -> str:
     if fact.kind == "final":
         return f"ends in {fact.state} ({fact.outcome})"
-    return f"enters {fact.state}" + (f", for queue {fact.queue}" if fact.queue else "")
+    where = f", for queue {fact.queue}" if fact.queue else ""
+    return f"enters {fact.state}{where}" + (f", with {fact.children} children" if fact.kind == "parent" else "")
+
+
+def _names(claims: Sequence[f.Holding]) -> str:
+    return ", ".join(claim.name for claim in claims)
+
+
+def _awaited(fact: f.ClaimsAwaited) -> str:
+    asked = f"; whoever holds {', '.join(fact.preempts)} is cancelled" if fact.preempts else ""
+    return f"waits for its claims ({_names(fact.claims)}) to begin in {fact.state}{asked}"
+
+
+def _child_ended(fact: f.ChildEnded) -> str:
+    why = f": {fact.reason}" if fact.reason else ""
+    return f"child {fact.index} {'was ' if fact.outcome == 'cancelled' else ''}{fact.outcome}{why}"
+
+
+def _children_stopped(fact: f.ChildrenStopped) -> str:
+    certain = f"; the state is {fact.event}" if fact.event else ""
+    return f"no further child is started, those that run are cancelled ({fact.reason}){certain}"
 
 
 def _issued(fact: f.Issued) -> str:
@@ -116,6 +136,9 @@ def _overrode(fact: f.Overrode) -> str:
 
 _SENTENCES: dict[type, Callable[[Any], str]] = {
     f.Started: _started,
+    f.Postponed: lambda fact: f"begins in {fact.state}, not before {when(fact.until)} UTC",
+    f.ClaimsAwaited: _awaited,
+    f.Claimed: lambda fact: f"holds {_names(fact.claims)}",
     f.Entered: _entered,
     f.Issued: _issued,
     f.Performed: _performed,
@@ -137,6 +160,11 @@ _SENTENCES: dict[type, Callable[[Any], str]] = {
     ),
     f.UndoPlanned: lambda fact: f"{fact.state} is undone next" + (f", for queue {fact.queue}" if fact.queue else ""),
     f.Undone: lambda fact: f"{fact.state} is undone",
+    f.ChildIssued: lambda fact: f"child {fact.index} is to be started: {fact.id}",
+    f.ChildEnded: _child_ended,
+    f.ChildrenStopped: _children_stopped,
+    f.Owned: lambda fact: f"owns {fact.kind} {fact.id}",
+    f.Disowned: lambda fact: f"owns {fact.kind} {fact.id} no longer",
     f.Paused: lambda fact: f"paused{_by(fact)}",
     f.Resumed: lambda fact: f"resumed{_by(fact)}",
     f.BreakpointsSet: lambda fact: f"will pause before {', '.join(fact.states) or 'no state'}{_by(fact)}",

@@ -9,8 +9,10 @@ What a store promises:
 1. `commit` is one transaction. Each entry is a compare-and-set on the operation's sequence number; an entry that loses changes nothing and
    does not disturb the others. When `commit` has returned, the winners survive the loss of power.
 2. A `commit` that raises changed nothing. The world's faults are `StoreFailed`, which names the store and the mend.
-3. Journal positions grow with commits; a reader of the tail misses nothing.
-4. Reads see every commit that returned before them.
+3. An entry with ``claims`` makes the operation's claims those of its snapshot. It loses, as if its number were wrong, if one that it is to
+   hold has as many others in its way as may hold it (`interlock.interpreter.claims.in_the_way`, which every store asks).
+4. Journal positions grow with commits; a reader of the tail misses nothing.
+5. Reads see every commit that returned before them.
 """
 
 from __future__ import annotations
@@ -22,18 +24,31 @@ from typing import Any, Protocol
 import msgspec
 
 from interlock.interpreter.facts import Fact
+from interlock.interpreter.inputs import Claimant, Standing
 from interlock.interpreter.snapshot import Snapshot
 
-__all__ = ["Entry", "Lease", "Page", "Progress", "Record", "Store"]
+__all__ = ["Entry", "Lease", "Page", "Progress", "Record", "Store", "Waiter"]
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One decision to commit: ``facts`` led from sequence number ``expected`` (0: the operation is new) to ``snapshot``, at ``at``."""
+    """One decision to commit: ``facts`` led from sequence number ``expected`` (0: the operation is new) to ``snapshot``, at ``at``.
+
+    ``claims``: its claims changed.
+    """
 
     snapshot: Snapshot
     expected: int
     facts: tuple[Fact, ...]
     at: float
+    claims: bool = False
+
+
+class Waiter(msgspec.Struct, frozen=True):
+    """An operation that waits for claims, its place in the line of all that wait, and what stands at its claims."""
+
+    place: int
+    snapshot: Snapshot
+    standing: Standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +132,25 @@ class Store(Protocol):
 
     def held(self, worker: str, limit: int) -> list[Snapshot]:
         """Return operations with an attempt issued to ``worker``."""
+        ...
+
+    def standing(self, names: Collection[str], limit: int) -> dict[str, list[Claimant]]:
+        """Return what stands at claims: of each name who holds it, then who waits for it in order, ``limit`` at most."""
+        ...
+
+    def waiters(self, after: int, limit: int) -> list[Waiter]:
+        """Return operations that wait for claims and may find them free, by their places in the line, above ``after``.
+
+        Left out are those that cannot: others wait longer for each of its claims, or all of those are held.
+        """
+        ...
+
+    def joining(self, after: str, limit: int) -> list[Snapshot]:
+        """Return operations with children that are not over, by id, above ``after``."""
+        ...
+
+    def owning(self, after: str, limit: int) -> list[Snapshot]:
+        """Return operations that own something and have not ended, by id, above ``after``."""
         ...
 
     def renew(self, lease: Lease) -> None:

@@ -6,9 +6,21 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from interlock.interpreter.claims import blocked, family
+from interlock.interpreter.inputs import Claimant
 from interlock.interpreter.snapshot import Queued, Running, Snapshot, timer_at
-from interlock.stores.contract import Entry, Lease, Page, Progress, Record
-from interlock.stores.stored import document_text, encode, place_of, read_facts, read_snapshot, same_document
+from interlock.stores.contract import Entry, Lease, Page, Progress, Record, Waiter
+from interlock.stores.stored import (
+    document_text,
+    encode,
+    joins,
+    owns,
+    place_of,
+    read_facts,
+    read_snapshot,
+    same_document,
+    standing_of,
+)
 
 __all__ = ["MemoryStore"]
 
@@ -30,6 +42,8 @@ class MemoryStore:
         self._documents: dict[tuple[str, int], str] = {}
         self._leases: dict[str, Lease] = {}
         self._progress: dict[str, Progress] = {}
+        self._claims: dict[str, dict[str, tuple[int, bool]]] = {}  # by name, by operation: place and whether it is held
+        self._places = 0
 
     def commit(self, entries: Sequence[Entry]) -> list[bool]:
         stored = []
@@ -42,13 +56,65 @@ class MemoryStore:
         for entry, (snapshot, looked_at, facts) in zip(entries, stored, strict=True):
             one = entry.snapshot.id
             before = self._snapshots.get(one)
-            wins = (before.seq if before else 0) == entry.expected
+            wins = (before.seq if before else 0) == entry.expected and (not entry.claims or self._free(looked_at))
             won.append(wins)
             if wins:
+                if entry.claims:
+                    self._claim(looked_at)
                 self._stored[one] = snapshot
                 self._snapshots[one] = looked_at
                 self._journal.append((one, looked_at.seq, entry.at, facts))
         return won
+
+    def _free(self, snapshot: Snapshot) -> bool:
+        held = [claim for claim in snapshot.claims if claim.held]
+        standing = self.standing([claim.name for claim in held], len(self._snapshots) + 1)
+        return not blocked(held, standing, snapshot.id, family(snapshot))
+
+    def _claim(self, snapshot: Snapshot) -> None:
+        wanted = {claim.name: claim.held for claim in snapshot.claims}
+        for name in [name for name, line in self._claims.items() if snapshot.id in line and name not in wanted]:
+            del self._claims[name][snapshot.id]
+            if not self._claims[name]:
+                del self._claims[name]
+        for name, held in wanted.items():
+            line = self._claims.setdefault(name, {})
+            self._places += 1
+            place, _ = line.get(snapshot.id, (self._places, held))
+            line[snapshot.id] = place, held
+
+    def standing(self, names: Collection[str], limit: int) -> dict[str, list[Claimant]]:
+        found = {}
+        for name in names:
+            line = sorted(self._claims.get(name, {}).items(), key=lambda one: (not one[1][1], one[1][0]))
+            found[name] = [Claimant(operation, held) for operation, (_, held) in line[:limit]]
+        return found
+
+    def waiters(self, after: int, limit: int) -> list[Waiter]:
+        first: dict[str, int] = {}
+        for name, line in self._claims.items():
+            waiting = [(place, operation) for operation, (place, held) in line.items() if not held]
+            if not waiting:
+                continue
+            place, operation = min(waiting)
+            snapshot = self._snapshots[operation]
+            share = next(claim.limit for claim in snapshot.claims if claim.name == name)
+            if snapshot.parent is not None or len(line) - len(waiting) < share:
+                first[operation] = min(place, first.get(operation, place))
+        found = []
+        for operation, place in sorted(first.items(), key=lambda one: one[1]):
+            if place > after:
+                (snapshot,) = self.load([operation])
+                found.append(Waiter(place, snapshot, standing_of(self, snapshot)))
+        return found[:limit]
+
+    def joining(self, after: str, limit: int) -> list[Snapshot]:
+        found = [one for one, snapshot in self._snapshots.items() if one > after and joins(snapshot)]
+        return self.load(sorted(found)[:limit])
+
+    def owning(self, after: str, limit: int) -> list[Snapshot]:
+        found = [one for one, snapshot in self._snapshots.items() if one > after and owns(snapshot)]
+        return self.load(sorted(found)[:limit])
 
     def load(self, operations: Sequence[str]) -> list[Snapshot]:
         return [read_snapshot(self._stored[one]) for one in operations if one in self._stored]

@@ -20,10 +20,22 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from interlock.errors import Refused, StoreFailed
+from interlock.interpreter.inputs import Claimant
 from interlock.interpreter.snapshot import Queued, Running, Snapshot, timer_at
-from interlock.stores.contract import Entry, Lease, Page, Progress, Record
+from interlock.stores import sqlite_claims as claims
+from interlock.stores.contract import Entry, Lease, Page, Progress, Record, Waiter
 from interlock.stores.sqlite_schema import bring_up_to_date
-from interlock.stores.stored import document_text, encode, place_of, read_facts, read_snapshot, same_document
+from interlock.stores.stored import (
+    document_text,
+    encode,
+    joins,
+    owns,
+    place_of,
+    read_facts,
+    read_snapshot,
+    same_document,
+    standing_of,
+)
 
 __all__ = ["MOVE", "RECORD", "SqliteStore"]
 
@@ -33,9 +45,9 @@ Beside = Callable[[sqlite3.Connection, Sequence[Entry]], None]
 _OURS = (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
 _read_progress = msgspec.json.Decoder(Progress).decode
 
-START = """INSERT INTO operation (id, seq, machine, state, status, worker, queue, ready_at, timer_at, snapshot)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"""
-MOVE = """UPDATE operation SET seq=?, state=?, status=?, worker=?, queue=?, ready_at=?, timer_at=?, snapshot=?
+START = """INSERT INTO operation (id, seq, machine, state, status, worker, queue, ready_at, timer_at, marks, snapshot)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"""
+MOVE = """UPDATE operation SET seq=?, state=?, status=?, worker=?, queue=?, ready_at=?, timer_at=?, marks=?, snapshot=?
 WHERE id=? AND seq=?"""
 RECORD = "INSERT INTO journal (operation, seq, at, facts) VALUES ((SELECT key FROM operation WHERE id=?), ?, ?, ?)"
 _RECORDS = "SELECT j.position, o.id, j.seq, j.at, j.facts FROM journal j JOIN operation o ON o.key = j.operation"
@@ -46,6 +58,7 @@ ORDER BY timer_at, key LIMIT ?"""
 _REPORT = """INSERT INTO progress VALUES (?, ?, ?) ON CONFLICT (operation)
 DO UPDATE SET token=excluded.token, report=excluded.report WHERE excluded.token >= token"""
 _ENDLESS = float("inf")
+_JOINS, _OWNS = 1, 2
 
 
 class _Lost(Exception):
@@ -190,6 +203,11 @@ class SqliteStore:
         if changed != len(records):
             raise _Lost
         self._db.executemany(RECORD, records)
+        for entry in entries:
+            if entry.claims:
+                if not claims.free(self._db, entry.snapshot):
+                    raise _Lost
+                claims.claim(self._db, entry.snapshot)
         if self._beside is not None:
             self._beside(self._db, entries)
 
@@ -197,9 +215,12 @@ class SqliteStore:
         won = []
         for entry, record in zip(entries, records, strict=True):
             sql, row = (MOVE, _move(entry)) if entry.expected else (START, _start(entry.snapshot))
-            wins = self._db.execute(sql, row).rowcount == 1
+            wins = not entry.claims or claims.free(self._db, entry.snapshot)
+            wins = wins and self._db.execute(sql, row).rowcount == 1
             won.append(wins)
             if wins:
+                if entry.claims:
+                    claims.claim(self._db, entry.snapshot)
                 self._db.execute(RECORD, record)
                 if self._beside is not None:
                     self._beside(self._db, [entry])
@@ -242,6 +263,23 @@ class SqliteStore:
     def next_due(self, machines: Collection[str], queues: Collection[str]) -> float | None:
         first = self._due(machines, queues, _ENDLESS, 1)
         return first[0][0] if first else None
+
+    def standing(self, names: Collection[str], limit: int) -> dict[str, list[Claimant]]:
+        return self._transaction(lambda: claims.standing(self._db, names, limit), "BEGIN")
+
+    def waiters(self, after: int, limit: int) -> list[Waiter]:
+        places = {operation: place for place, operation in self._do(lambda: claims.waiting(self._db, after, limit))}
+        return [Waiter(places[one.id], one, standing_of(self, one)) for one in self.load([*places])]
+
+    def _marked(self, mark: int, after: str, limit: int) -> list[Snapshot]:
+        sql = "SELECT snapshot FROM operation WHERE marks IS NOT NULL AND marks & ? AND id > ? ORDER BY id LIMIT ?"
+        return self._snapshots(sql, (mark, after, limit))
+
+    def joining(self, after: str, limit: int) -> list[Snapshot]:
+        return self._marked(_JOINS, after, limit)
+
+    def owning(self, after: str, limit: int) -> list[Snapshot]:
+        return self._marked(_OWNS, after, limit)
 
     def held(self, worker: str, limit: int) -> list[Snapshot]:
         return self._snapshots("SELECT snapshot FROM operation WHERE worker=? ORDER BY key LIMIT ?", (worker, limit))
@@ -356,11 +394,15 @@ def _places(snapshot: Snapshot) -> tuple[str | None, str | None, float | None, f
     return None, None, None, timer_at(snapshot)
 
 
+def _marks_of(snapshot: Snapshot) -> int | None:
+    return (_JOINS * joins(snapshot) + _OWNS * owns(snapshot)) or None
+
+
 def _start(snapshot: Snapshot) -> _Row:
     one = snapshot
-    return (one.id, one.seq, one.machine, one.state, one.status, *_places(one), encode(one))
+    return (one.id, one.seq, one.machine, one.state, one.status, *_places(one), _marks_of(one), encode(one))
 
 
 def _move(entry: Entry) -> _Row:
     one = entry.snapshot
-    return (one.seq, one.state, one.status, *_places(one), encode(one), one.id, entry.expected)
+    return (one.seq, one.state, one.status, *_places(one), _marks_of(one), encode(one), one.id, entry.expected)

@@ -6,9 +6,11 @@
 | ``journal`` | one row for each decision: its facts as JSON |
 | ``machine`` | definitions, as documents |
 | ``lease``, ``progress`` | what workers last said |
+| ``claim`` | who holds what, or waits for it; ``place`` is the order of asking, ``share`` how many may hold it, ``kin``: a child |
 
 Of an operation's columns ``worker`` is set only while an attempt runs; ``queue`` and ``ready_at`` only for what waits in a queue and is
-not paused; ``timer_at`` only for what nobody performs. So the partial indexes hold what can move, and nothing of what has ended.
+not paused; ``timer_at`` only for what nobody performs. ``marks``
+is set for who has children that live (1), or owns something (2). So the partial indexes hold what can move, and nothing of what has ended.
 
 The file says whose it is (``application_id``) and what its schema is (``user_version``). A schema that was released is never edited: a
 change is one more step in `STEPS`, carried out together with the change of number, in one transaction.
@@ -46,7 +48,17 @@ _FIRST = (
     "CREATE TABLE progress (operation TEXT NOT NULL PRIMARY KEY, token INTEGER NOT NULL, report BLOB NOT NULL) WITHOUT ROWID",
 )
 _SECOND = ("ALTER TABLE lease ADD COLUMN max_running INTEGER NOT NULL DEFAULT 500",)
-STEPS: tuple[Sequence[str], ...] = (_FIRST, _SECOND)
+_THIRD = (
+    """CREATE TABLE claim (
+        place INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, operation TEXT NOT NULL, held INTEGER NOT NULL,
+        share INTEGER NOT NULL, kin INTEGER NOT NULL)""",
+    "CREATE INDEX claim_name ON claim (name, held DESC, place)",
+    "CREATE INDEX claim_operation ON claim (operation)",
+    "CREATE INDEX claim_waiting ON claim (name, place) WHERE held = 0",
+    "ALTER TABLE operation ADD COLUMN marks INTEGER",
+    "CREATE INDEX operation_marks ON operation (id) WHERE marks IS NOT NULL",
+)
+STEPS: tuple[Sequence[str], ...] = (_FIRST, _SECOND, _THIRD)
 """The statements that lead from schema n to schema n + 1, for each n from 0 (an empty file)."""
 
 

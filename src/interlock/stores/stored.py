@@ -9,14 +9,44 @@ from typing import Any
 import msgspec
 
 from interlock.errors import Refused
+from interlock.interpreter.claims import family
 from interlock.interpreter.facts import Fact
+from interlock.interpreter.inputs import Claimant
+from interlock.interpreter.phases import Joining
 from interlock.interpreter.snapshot import Snapshot
+from interlock.stores.contract import Store
 
-__all__ = ["document_text", "encode", "place_of", "read_facts", "read_snapshot", "same_document"]
+__all__ = [
+    "document_text",
+    "encode",
+    "joins",
+    "owns",
+    "place_of",
+    "read_facts",
+    "read_snapshot",
+    "same_document",
+    "standing_of",
+]
 
 encode = msgspec.json.Encoder().encode
 read_facts = msgspec.json.Decoder(tuple[Fact, ...]).decode
 read_snapshot = msgspec.json.Decoder(Snapshot).decode
+
+
+def joins(snapshot: Snapshot) -> bool:
+    """Return whether an operation has children that are not over."""
+    return isinstance(snapshot.phase, Joining) and bool(snapshot.phase.live)
+
+
+def owns(snapshot: Snapshot) -> bool:
+    """Return whether an operation owns something and has not ended."""
+    return bool(snapshot.owned) and not snapshot.ended
+
+
+def standing_of(store: Store, snapshot: Snapshot) -> Mapping[str, list[Claimant]]:
+    """Return what stands at an operation's claims, as much of it as matters to the operation."""
+    most = max((claim.limit for claim in snapshot.claims), default=0) + len(family(snapshot)) + 1
+    return store.standing([claim.name for claim in snapshot.claims], most)
 
 
 def document_text(document: Mapping[str, Any]) -> str:
