@@ -20,7 +20,7 @@ def test_a_journal_is_read_from_a_file_and_from_text(tmp_path: Path) -> None:
     records = read_journal(tmp_path / "j")
     assert records == read_journal(OP.history) == read_journal(str(tmp_path / "j"))
     assert started(records).id == OP.id and records[-1].seq == OP.snapshot.seq
-    assert [record.seq for record in cut_at(records, 6)] == [3, 6]
+    assert [record.seq for record in cut_at(records, 7)] == [4, 7]
     assert renamed(records, LiveMigration.definition) == records
 
 
@@ -29,10 +29,10 @@ def test_a_journal_is_read_from_a_file_and_from_text(tmp_path: Path) -> None:
     [
         ('{"code": "unknown"}', "line 1, is no record of a journal: .*history ID --json"),
         (LINES[0] + "\nhello", "line 2, is no record"),
-        ("\n".join(LINES[1:]), "begins with fact 4, not with the operation's start"),
-        ("\n".join([LINES[0], LINES[2]]), "lacks facts between 3 and 9"),
+        ("\n".join(LINES[1:]), "begins with fact 5, not with the operation's start"),
+        ("\n".join([LINES[0], LINES[2]]), "lacks facts between 4 and 10"),
         ("\n".join([LINES[0], LINES[1].replace("op-1", "op-2")]), "facts of `op-1` and of `op-2`"),
-        ("\n".join([LINES[0], LINES[0].replace('"seq":3', '"seq":6')]), "starts `op-1` twice"),
+        ("\n".join([LINES[0], LINES[0].replace('"seq":4', '"seq":8')]), "starts `op-1` twice"),
         (LINES[0].replace('"fact":"issued"', '"fact":"tissued"'), "line 1, is no record"),
     ],
 )
