@@ -12,10 +12,13 @@ from click.testing import CliRunner
 from interlock import Actions, Definition, Final, Interlock, Machine, Refused, Retry, Rollback, State
 from interlock.cli.app import app
 from interlock.compute.live_migration import LiveMigration
-from interlock.interpreter.facts import Entered, Issued
+from interlock.interpreter.facts import Entered, Fact, Issued
+from interlock.stores.contract import Record
 from interlock.testing import HANGS, Kit, NoLongerFits, replay
 from interlock.testing.simulate import Simulation
+from tests.scenario import replay as played
 
+SCENARIOS = sorted((Path(__file__).parent / "scenarios").glob("*.txt"))
 MOVE = {"instance": "vm-1", "source": "a", "destination": "b"}
 
 
@@ -77,6 +80,22 @@ def test_every_journal_of_the_simulator_fits_the_machine_that_wrote_it() -> None
             assert replayed.snapshot == snapshot
             decisions += replayed.decisions
     assert decisions > 500
+
+
+@pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
+def test_every_journal_of_the_scenarios_fits(path: Path) -> None:
+    """Every fact and every input of the interpreter comes before it here."""
+    _, _, scenario = played(path)
+    for machine, decisions in scenario.decisions:
+        assert replay(machine, journal_of(decisions)).decisions == len(decisions)
+
+
+def journal_of(decisions: list[tuple[float, tuple[Fact, ...]]]) -> str:
+    seq, lines = 0, []
+    for position, (at, facts) in enumerate(decisions, 1):
+        seq += len(facts)
+        lines.append(msgspec.json.encode(Record(position, "op", seq, at, facts)).decode())
+    return "\n".join(lines)
 
 
 def test_times_queues_and_new_ways_do_not_disturb_a_journal() -> None:

@@ -7,7 +7,7 @@ queues; and the words in which a rule says why. What may not: which facts follow
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,14 @@ from typing import Any
 from msgspec.structs import replace
 
 from interlock.definition.machine import Definition, Machine, definition_of
-from interlock.errors import InterlockError
+from interlock.errors import InterlockError, Refused
 from interlock.interpreter import facts as f
 from interlock.interpreter import inputs as i
+from interlock.interpreter.children import child_id
+from interlock.interpreter.claims import wanted
 from interlock.interpreter.decide import decide
 from interlock.interpreter.facts import Fact
-from interlock.interpreter.snapshot import Running, Settling, Snapshot, fold
+from interlock.interpreter.snapshot import Beginning, Running, Settling, Snapshot, fold
 from interlock.runtime.telling import told, when
 from interlock.stores.contract import Record
 from interlock.testing.journals import read_journal, renamed, started
@@ -118,7 +120,7 @@ def _again(machine: Definition, before: Snapshot | None, record: Record) -> None
     furthest = -1
     misfit: tuple[Fact | None, str] = (None, "nothing that the machine knows leads to it")
     for offer in _offers(machine, record.facts):
-        for input in _inputs(before, record.facts):
+        for input in _inputs(machine, before, record.facts):
             try:
                 facts = decide(machine, before, _offering(input, offer), record.at).facts
             except InterlockError as error:
@@ -180,14 +182,16 @@ def _acts(machine: Definition, state: str) -> bool:
 def _offering(input: i.Input, offer: i.Offer | None) -> i.Input:
     if isinstance(input, i.Take):
         return input if offer is None else i.Take(offer)
-    return input if offer is None or isinstance(input, i.Silent | i.Pause) else replace(input, offer=offer)
+    return input if offer is None or isinstance(input, i.Silent | i.Pause | i.Owns) else replace(input, offer=offer)
 
 
-def _inputs(before: Snapshot | None, facts: Sequence[Fact]) -> Iterator[i.Input]:
+def _inputs(machine: Definition, before: Snapshot | None, facts: Sequence[Fact]) -> Iterator[i.Input]:
     """Yield the inputs that may have led to a decision's facts, the likeliest first."""
     first = facts[0]
     if isinstance(first, f.Started):
-        yield _start(first, facts)
+        start = _start(first, facts)
+        for standing in _standings(machine, first.data):
+            yield replace(start, standing=standing)
     if before is None:
         return
     answers = {name: answer for fact in facts if isinstance(fact, f.Answered) for name, answer in fact.answers.items()}
@@ -195,18 +199,36 @@ def _inputs(before: Snapshot | None, facts: Sequence[Fact]) -> Iterator[i.Input]
     if running is not None:
         yield from _ends(running, facts, answers)
     yield from _asked(first)
-    if isinstance(first, f.TimerFired | f.CutAsked | f.Issued | f.Entered):
+    if isinstance(first, f.ChildEnded):
+        yield i.ChildOver(first.index, child_id(before, first.index), first.outcome, first.reason)
+    elif isinstance(before.phase, Beginning):
+        for standing in _standings(machine, before.data):
+            yield i.Tick(standing=standing)
+    elif isinstance(first, f.TimerFired | f.CutAsked | f.Issued | f.Entered | f.ChildIssued | f.ChildrenStopped):
         yield i.Tick()
 
 
 def _start(first: f.Started, facts: Sequence[Fact]) -> i.Start:
-    state = next((fact.state for fact in facts if isinstance(fact, f.Entered)), None)
+    state = next((fact.state for fact in facts if isinstance(fact, f.Entered | f.ClaimsAwaited)), None)
     begun = any(isinstance(fact, f.AttemptLost) for fact in facts)
     adopted = bool(first.record or first.steps or begun)
     steps = first.steps if adopted else None
+    postponed = next((fact for fact in facts if isinstance(fact, f.Postponed)), None)
     return i.Start(
-        first.id, first.data, state, first.by, first.bounds, first.breakpoints, None, first.record, adopted, begun, steps
+        first.id, first.data, state if postponed is None else postponed.state, first.by, first.bounds, first.breakpoints, None,
+        first.record, adopted, begun, steps, first.parent, None if postponed is None else postponed.until, first.on_conflict,
     )  # fmt: skip
+
+
+def _standings(machine: Definition, data: Mapping[str, Any]) -> Iterator[i.Standing]:
+    """Yield what may have stood at an operation's claims: nobody, or as many others as one of them takes."""
+    yield {}
+    try:
+        claims = wanted(machine, data)
+    except Refused:
+        return  # the machine claims now what this data does not name: it is told when the operation begins
+    for claim in claims:
+        yield {claim.name: [i.Claimant(f"another {number}") for number in range(claim.limit)]}
 
 
 def _ends(running: Running, facts: Sequence[Fact], answers: dict[str, bool]) -> Iterator[i.Input]:
@@ -220,6 +242,8 @@ def _ends(running: Running, facts: Sequence[Fact], answers: dict[str, bool]) -> 
         yield i.Failed(token, first.failure, None, answers)
     elif isinstance(first, f.CutAsked):
         yield i.Silent(token)
+    elif isinstance(first, f.Owned | f.Disowned):
+        yield i.Owns(token, first.kind, first.id, isinstance(first, f.Disowned))
     if isinstance(first, f.AttemptFailed | f.AttemptCut | f.AttemptLost):
         yield i.Stopped(token)
         yield i.Lapsed(running.worker)
@@ -268,6 +292,10 @@ def _essence(fact: Fact) -> Fact:
         return replace(fact, data={})  # a field with a default may have come since
     if isinstance(fact, f.Entered):
         return replace(fact, timers={}, queue="")
+    if isinstance(fact, f.Postponed | f.ClaimsAwaited):
+        return replace(fact, timers={})
+    if isinstance(fact, f.ChildrenStopped):
+        return replace(fact, reason="")
     if isinstance(fact, f.Issued):
         return replace(fact, until=None)
     if isinstance(fact, f.RetryPlanned):
