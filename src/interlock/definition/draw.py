@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from interlock.definition.draw_mermaid import draw_mermaid
 from interlock.definition.duration import duration_text
@@ -23,6 +23,7 @@ def draw(
     current: str | None = None,
     visited: Collection[str] = (),
     edges: Edges | None = None,
+    also: Iterable[tuple[str, str, str]] = (),
 ) -> str:
     """Return a drawing of a machine.
 
@@ -33,7 +34,8 @@ def draw(
         visited: states to mark as passed.
         edges: how the ways between two states look, by the names of both; ``""`` as source is the way on which a record is made. Ways and
             states that the machine does not have are drawn too, in red. Mermaid has no look for the ways of a state diagram: with this
-            it is a flowchart.
+            it is a flowchart. A third name in a key is an event: the look of its way alone.
+        also: ways by source, target and event that the machine has without saying so, such as a cancel's: drawn as rollbacks.
 
     Raises:
         Refused: an unknown format, or the library for SVG is missing.
@@ -57,7 +59,7 @@ def draw(
     """
     if current is not None:
         definition.row(current)
-    shown = picture(definition, current=current, visited=visited, edges=edges)
+    shown = picture(definition, current=current, visited=visited, edges=edges, also=also)
     if format == "mermaid":
         return "\n".join(draw_mermaid(shown)) + "\n"
     if format == "dot":
@@ -136,7 +138,7 @@ def _text(shown: Picture) -> Iterator[str]:
 def _text_ways(shown: Picture) -> Iterator[str]:
     """Yield what is said of each way, a line each."""
     said = [
-        ("!" if way.kind == "outside" else " ", f"{way.source or '(new)'} -> {way.target}", way.style.label)
+        ("!" if way.kind == "outside" else " ", _pair(way, shown.by_event), way.style.label)
         for way in [*shown.starts, *shown.arrows]
         if way.style.label
     ]
@@ -144,6 +146,11 @@ def _text_ways(shown: Picture) -> Iterator[str]:
     longest = max((len(pair) for _, pair, _ in said), default=0)
     for mark, pair, label in said:
         yield f"{mark} {pair:<{longest}}  {label}"
+
+
+def _pair(way: Arrow, by_event: bool) -> str:
+    pair = f"{way.source or '(new)'} -> {way.target}"
+    return f"{pair} ({', '.join(way.events)})" if by_event and way.events else pair
 
 
 def _kind(row: Row) -> str:

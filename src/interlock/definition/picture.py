@@ -7,7 +7,7 @@ is no edge of the machine is drawn all the same, as a way *outside* it, and so i
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -55,8 +55,12 @@ class EdgeStyle:
             raise ValueError(f"EdgeStyle(colour={self.colour!r}): write #rrggbb, or a plain name such as red")
 
 
-Edges = Mapping[tuple[str, str], EdgeStyle]
+Triple = tuple[str, str, str]
+"""A way by source, target and event."""
+Edges = Mapping[tuple[str, str], EdgeStyle] | Mapping[Triple, EdgeStyle]
 """How ways look, by source and target, names of states both; `START` as source is the way on which a record is made.
+
+With a third name, an event, it is the look of that one's way alone: it is not joined with those that look otherwise.
 
 Where several ways join the same two states (an event's, a timer's), label and width are the first one's.
 """
@@ -67,7 +71,7 @@ _PLAIN = EdgeStyle()
 class Arrow:
     """A way from one state to another, with everything that leads along it.
 
-    ``rollback``: through the undos; ``outside``: not of the machine.
+    ``rollback``: through the undos; ``outside``: not of the machine. ``events``: what leads along it, by name.
     """
 
     source: str
@@ -75,6 +79,7 @@ class Arrow:
     kind: Kind
     label: str
     style: EdgeStyle = _PLAIN
+    events: tuple[str, ...] = ()
 
     @property
     def words(self) -> str:
@@ -98,6 +103,7 @@ class Picture:
         starts: the ways on which records are made; their source is `START`.
         strange: states that the machine does not have.
         styled: whether any way was given a style.
+        by_event: whether any was given to one event's way.
         current: the present state, if one is marked.
         visited: states that were passed.
     """
@@ -108,14 +114,20 @@ class Picture:
     starts: list[Arrow]
     strange: frozenset[str] = frozenset()
     styled: bool = False
+    by_event: bool = False
     current: str | None = None
     visited: Collection[str] = field(default=())
 
 
 def picture(
-    definition: Definition, *, current: str | None = None, visited: Collection[str] = (), edges: Edges | None = None
+    definition: Definition,
+    *,
+    current: str | None = None,
+    visited: Collection[str] = (),
+    edges: Edges | None = None,
+    also: Iterable[Triple] = (),
 ) -> Picture:
-    """Return what to draw of a machine, each way with its look.
+    """Return what to draw of a machine, each way with its look; ``also``: ways by rollback that it has without saying so.
 
     >>> from interlock import Final, Machine, State
     >>> class Door(Machine[dict[str, str]], version=1):
@@ -125,31 +137,47 @@ def picture(
     >>> [(way.source, way.target, way.kind, way.words) for way in made.arrows]
     [('shut', 'open', 'event', 'push · 7'), ('open', 'ajar', 'outside', '1')]
     """
-    given = dict(edges or {})
-    named = dict.fromkeys(name for pair in given for name in pair if name != START)
+    looks: Iterable[tuple[tuple[str, str] | Triple, EdgeStyle]] = edges.items() if edges else ()
+    given = {key: look for key, look in looks if len(key) == 2}
+    events = {key: look for key, look in looks if len(key) == 3}
+    more = tuple(also)
+    pairs = [*given, *((one, other) for one, other, _ in (*events, *more))]
+    named = dict.fromkeys(name for pair in pairs for name in pair if name != START)
     strange = [name for name in named if name not in definition.table]
     rows = {**definition.table, **{name: _strange(name) for name in strange}}
     drawn, ways = set[tuple[str, str]](), list[Arrow]()
-    for way in arrows(definition):
+    for way in _arrows(definition, more, events):
         pair = (way.source, way.target)
-        style = given.get(pair, _PLAIN)
-        ways.append(replace(way, style=replace(style, label="", width=None) if pair in drawn else style))
+        if way.style is _PLAIN:
+            style = given.get(pair, _PLAIN)
+            way = replace(way, style=replace(style, label="", width=None) if pair in drawn else style)
+        ways.append(way)
         drawn.add(pair)
     for pair, style in given.items():
         if pair not in drawn and pair[0] != START:
             ways.append(Arrow(*pair, "outside", "", style))
+    shown = {(way.source, way.target, event) for way in ways for event in way.events}
+    ways += [
+        Arrow(source, target, "outside", event, style, (event,))
+        for (source, target, event), style in events.items()
+        if (source, target, event) not in shown
+    ]
     starts = [Arrow(START, name, "done", "", given.get((START, name), _PLAIN)) for name in definition.initial]
     starts += [
         Arrow(*pair, "outside", "", style)
         for pair, style in given.items()
         if pair[0] == START and pair[1] not in definition.initial
     ]
-    return Picture(definition, rows, ways, starts, frozenset(strange), bool(given), current, visited)
+    return Picture(definition, rows, ways, starts, frozenset(strange), bool(given or events), bool(events), current, visited)
 
 
 def arrows(definition: Definition) -> list[Arrow]:
     """Return the ways between a machine's states, in the order of writing; ways of one kind between the same states are joined."""
-    joined: dict[tuple[str, str, Kind], list[str]] = {}
+    return list(_arrows(definition, (), {}))
+
+
+def _arrows(definition: Definition, also: Iterable[Triple], looks: Mapping[Triple, EdgeStyle]) -> Iterator[Arrow]:
+    joined: dict[tuple[str, str, Kind, EdgeStyle], dict[str, list[str]]] = {}
     for row in definition.table.values():
         for event, branch in row.targets():
             kind: Kind = "event"
@@ -162,11 +190,15 @@ def arrows(definition: Definition) -> list[Arrow]:
             words = [] if event in ("done", "to") else [event]
             if branch.condition:
                 words.append(f"[{branch.condition}]")
-            joined.setdefault((row.name, branch.to, kind), []).append(" ".join(words))
-    return [
-        Arrow(source, target, kind, ", ".join(dict.fromkeys(label for label in labels if label)))
-        for (source, target, kind), labels in joined.items()
-    ]
+            style = looks.get((row.name, branch.to, event), _PLAIN)
+            events = joined.setdefault((row.name, branch.to, kind, style), {})
+            events.setdefault(event, []).append(" ".join(words))
+    for source, target, event in also:
+        style = looks.get((source, target, event), _PLAIN)
+        joined.setdefault((source, target, "rollback", style), {}).setdefault(event, []).append(event)
+    for (source, target, kind, style), events in joined.items():
+        labels = dict.fromkeys(label for labels in events.values() for label in labels if label)
+        yield Arrow(source, target, kind, ", ".join(labels), style, tuple(events))
 
 
 def _strange(name: str) -> Row:
