@@ -168,7 +168,9 @@ def picture(
         for pair, style in given.items()
         if pair[0] == START and pair[1] not in definition.initial
     ]
-    return Picture(definition, rows, ways, starts, frozenset(strange), bool(given or events), bool(events), current, visited)
+    return Picture(
+        definition, rows, ways, starts, frozenset(strange), bool(given or events), bool(events), current, visited
+    )
 
 
 def arrows(definition: Definition) -> list[Arrow]:

@@ -1,7 +1,8 @@
 """Which ways of a machine were taken: counted from journals, wherever they come from.
 
 A way is named by where it begins, where it ends, and the event: an exit's (``done``, ``failed``, ``timeout``, a signal, ``after 72h``), or
-one that every machine has (``cancel``, ``deadline``). A way through a rollback counts when the rollback begins.
+one that machines have by the rules alone (``failed``, ``timeout`` and ``cancel`` with a rollback). A way through a rollback counts when the
+rollback begins. What a person overrides is no way, and a caller's ``deadline`` is counted but never missed.
 """
 
 from __future__ import annotations
@@ -13,19 +14,22 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from interlock.definition.declare import Exit
 from interlock.definition.document import from_document
 from interlock.definition.duration import duration_text
 from interlock.definition.flatten import Row
 from interlock.definition.machine import Definition, Machine, definition_of
+from interlock.definition.picture import EdgeStyle
 from interlock.errors import Refused, did_you_mean
 from interlock.interpreter import facts as f
 from interlock.interpreter.facts import Fact
-from interlock.interpreter.snapshot import Snapshot, fold
+from interlock.interpreter.snapshot import Beginning, Joining, Snapshot, fold
 from interlock.stores.contract import Record, Store
 
-__all__ = ["Coverage", "Follower", "Way", "collecting", "ways_of"]
+__all__ = ["Coverage", "Follower", "Way", "collecting", "implied_ways", "ways_of"]
 
 FORMAT = 1
+TAKEN, NEVER = "#1a7f37", "#d1242f"
 
 
 class Way(NamedTuple):
@@ -39,10 +43,47 @@ class Way(NamedTuple):
         return f"{self.source} -> {self.target} ({self.event})"
 
 
-def ways_of(machine: Definition) -> tuple[Way, ...]:
-    """Return every way that a machine's flattened table declares, in the order of writing."""
-    found = {Way(row.name, branch.to, event): None for row in machine.table.values() for event, branch in row.targets()}
-    return tuple(found)
+def ways_of(machine: type[Machine[Any]] | Definition) -> tuple[Way, ...]:
+    """Return every way that a machine has, in the order of writing: those it declares, then those it has by the rules alone.
+
+    The latter are ``failed`` and ``timeout`` without an exit of their own, which roll back to the final state `failed`, and ``cancel``.
+    """
+    definition = definition_of(machine)
+    declared = dict.fromkeys(
+        Way(row.name, branch.to, event) for row in definition.table.values() for event, branch in row.targets()
+    )
+    return (*declared, *(way for way in implied_ways(definition) if way not in declared))
+
+
+def implied_ways(definition: Definition) -> tuple[Way, ...]:
+    """Return the ways that a machine has without declaring them."""
+    found: list[Way] = []
+    for row in definition.table.values():
+        if row.kind == "final":
+            continue
+        if "failed" in definition.states and not row.past_pivot:
+            if row.kind != "waiting" and "failed" not in row.exits:
+                found.append(Way(row.name, "failed", "failed"))
+            bounded = row.timeout or row.within or row.heartbeat
+            if bounded and not {"timeout", "failed"} & row.exits.keys():
+                found.append(Way(row.name, "failed", "timeout"))
+        for name in row.groups:
+            found += _group_timeout(definition, row, name)
+        if row.cancel != "refuse" and "cancelled" in definition.states:
+            found.append(Way(row.name, "cancelled", "cancel"))
+    return tuple(dict.fromkeys(found))
+
+
+def _group_timeout(definition: Definition, row: Row, name: str) -> Iterator[Way]:
+    """Yield where a group's own deadline leads from a state: not by the state's own exit."""
+    group = definition.groups[name]
+    if group.timeout is None:
+        return
+    exit: Exit = group.on.get("timeout", ())
+    for branch in exit:
+        yield Way(row.name, branch.to, "timeout")
+    if not exit and "failed" in definition.states and not row.past_pivot:
+        yield Way(row.name, "failed", "timeout")
 
 
 Key = tuple[str, int]
@@ -64,6 +105,7 @@ class Coverage:
 
     def __init__(self) -> None:
         self._counts: dict[Key, Counter[Way]] = {}
+        self._machines: dict[Key, Definition] = {}
 
     def __repr__(self) -> str:
         known = ", ".join(f"{name} version {version}" for name, version in sorted(self._counts))
@@ -74,7 +116,15 @@ class Coverage:
     def add(self, machine: type[Machine[Any]] | Definition, way: Way, times: int = 1) -> None:
         """Count a way."""
         definition = definition_of(machine)
-        self._counts.setdefault((definition.name, definition.version), Counter())[way] += times
+        self.know(definition)
+        self._counts[definition.name, definition.version][way] += times
+
+    def know(self, machine: type[Machine[Any]] | Definition) -> None:
+        """Take a machine up, though none of its ways was taken yet."""
+        definition = definition_of(machine)
+        key = definition.name, definition.version
+        self._counts.setdefault(key, Counter())
+        self._machines.setdefault(key, definition)
 
     def add_store(self, store: Store) -> None:
         """Count everything that is in a store's journal. Add a store once: a second time counts twice."""
@@ -83,6 +133,7 @@ class Coverage:
     def add_journal(self, machine: type[Machine[Any]] | Definition, records: Iterable[Record]) -> None:
         """Count an operation's journal from its beginning (`Interlock.history` gives it), as ways of ``machine``."""
         definition = definition_of(machine)
+        self.know(definition)
         walk = _Walk(definition)
         for record in records:
             for way in walk.over(record):
@@ -96,7 +147,7 @@ class Coverage:
     # Asking
 
     def counts(self, machine: type[Machine[Any]] | Definition) -> Mapping[Way, int]:
-        """Return how often each way was taken, those that the table does not declare included (a cancel, a deadline).
+        """Return how often each way was taken.
 
         Raises:
             Refused: nothing is known of this version of this machine.
@@ -117,15 +168,39 @@ class Coverage:
         )
 
     def missing(self, machine: type[Machine[Any]] | Definition) -> tuple[Way, ...]:
-        """Return the ways of a machine's table that were never taken, in the order of writing."""
-        definition = definition_of(machine)
-        counts = self._counts.get((definition.name, definition.version), Counter())
-        return tuple(way for way in ways_of(definition) if not counts[way])
+        """Return the ways of a machine that were never taken, as `ways_of` orders them. Raises `Refused` as `counts` does."""
+        counts = self.counts(machine)
+        return tuple(way for way in ways_of(machine) if not counts.get(way))
 
     def percent(self, machine: type[Machine[Any]] | Definition) -> float:
         """Return how many of a hundred of its ways were taken."""
-        ways = ways_of(definition_of(machine))
+        ways = ways_of(machine)
         return 100.0 if not ways else 100 * (len(ways) - len(self.missing(machine))) / len(ways)
+
+    def edges(self, machine: type[Machine[Any]] | Definition) -> dict[tuple[str, str, str], EdgeStyle]:
+        """Return how `interlock.definition.draw.draw` is to paint a machine: green and counted what was taken, dashed red what never was."""
+        counts = self.counts(machine)
+        edges: dict[tuple[str, str, str], EdgeStyle] = {}
+        for way in ways_of(machine):
+            edges[way] = EdgeStyle("never", colour=NEVER, dashed=True)
+        for way, times in counts.items():
+            edges[way] = EdgeStyle(f"{times:,}×", width=2.4, colour=TAKEN)
+        return edges
+
+    def also(self, machine: type[Machine[Any]] | Definition) -> tuple[Way, ...]:
+        """Return the ways to paint that the machine has without declaring them, those that a deadline took included."""
+        deadlines = (way for way in self.counts(machine) if way.event == "deadline")
+        return (*implied_ways(definition_of(machine)), *deadlines)
+
+    def told(self, machine: type[Machine[Any]] | Definition) -> str:
+        """Return in a few words how many ways were taken."""
+        ways, missing = len(ways_of(machine)), len(self.missing(machine))
+        return f"{ways - missing} of {ways} ways taken"
+
+    def lines(self) -> Iterator[str]:
+        """Yield a line for each machine that was counted here."""
+        for (name, version), machine in sorted(self._machines.items()):
+            yield f"{name}, version {version}: {self.told(machine)}"
 
     # Files
 
@@ -135,10 +210,7 @@ class Coverage:
             {
                 "machine": name,
                 "version": version,
-                "ways": [
-                    {"from": way.source, "to": way.target, "event": way.event, "times": times}
-                    for way, times in sorted(counts.items())
-                ],
+                "ways": [{**_plain(way), "times": times} for way, times in sorted(counts.items())],
             }
             for (name, version), counts in sorted(self._counts.items())
         ]
@@ -167,6 +239,19 @@ class Coverage:
             mend = "pytest --interlock-coverage FILE writes one"
             raise Refused(f"`{path}` is no coverage file: it is JSON of something else; {mend}") from None
         return made
+
+
+def covered(coverage: Coverage, machine: type[Machine[Any]] | Definition) -> dict[str, Any]:
+    """Return what a coverage says of a machine, as plain data."""
+    return {
+        "percent": round(coverage.percent(machine), 1),
+        "taken": [{**_plain(way), "times": times} for way, times in sorted(coverage.counts(machine).items())],
+        "missing": [_plain(way) for way in coverage.missing(machine)],
+    }
+
+
+def _plain(way: Way) -> dict[str, Any]:
+    return {"from": way.source, "to": way.target, "event": way.event}
 
 
 _collecting: list[Coverage] = []
@@ -199,8 +284,8 @@ class Follower:
         self._walks: dict[str, _Walk] = {}
         self._machines: dict[Key, Definition | None] = {}
 
-    def read(self) -> None:
-        """Count what is new."""
+    def read(self, *, counting: bool = True) -> None:
+        """Count what is new; or pass over it."""
         into = _collecting if self._into is None else self._into
         if not into:
             return
@@ -210,8 +295,10 @@ class Follower:
                 walk = self._walk(record)
                 if walk is None:
                     continue
-                for way in walk.over(record):
-                    for coverage in into:
+                ways = list(walk.over(record))
+                for coverage in into if counting else ():
+                    coverage.know(walk.machine)
+                    for way in ways:
                         coverage.add(walk.machine, way)
 
     def _walk(self, record: Record) -> _Walk | None:
@@ -243,7 +330,9 @@ class _Walk:
         for fact in record.facts:
             before = self._snapshot
             if before is not None and before.state:
-                if isinstance(fact, f.Entered | f.RollbackBegan):
+                if isinstance(fact, f.Entered) and isinstance(before.phase, Beginning):
+                    pass  # it begins now
+                elif isinstance(fact, f.Entered | f.RollbackBegan):
                     way = self._taken(before, fact)
                     if way is not None:
                         yield way
@@ -256,6 +345,8 @@ class _Walk:
         cause, self._cause = self._cause, ""
         if before.pending is not None:  # it was settled before the attempt ended
             cause = self._settled(before, before.pending.cause, before.pending.name)
+        elif isinstance(before.phase, Joining) and not cause:
+            cause = self._joined(before.phase, before.state, target)
         if before.rollback is not None or not cause:
             return None  # a rollback's end was counted when it began; what a person overrides is no way
         return Way(before.state, target, cause)
@@ -272,7 +363,7 @@ class _Walk:
         if isinstance(fact, f.CancelAccepted):
             return "cancel"
         if isinstance(fact, f.Reported):
-            return fact.event
+            return fact.event or "to"
         if isinstance(fact, f.Skipped):
             return "done"
         if isinstance(fact, f.Overrode):
@@ -280,6 +371,16 @@ class _Walk:
         if isinstance(fact, f.Answered) and before.choice is not None:
             return self._settled(before, before.choice.cause, before.choice.name)
         return self._cause
+
+    def _joined(self, phase: Joining, state: str, target: str) -> str:
+        """Return how a parent state ended when its children were over."""
+        row = self.machine.table.get(state)
+        if row is None or row.children is None:
+            return "done"
+        bad = phase.failed and (row.children.join == "all" or not phase.succeeded)
+        event = phase.event or ("failed" if bad or phase.stopping else "done")
+        leads = any(branch.to == target for branch in row.exits.get(event, ()))
+        return event if leads else "failed"  # its items could not be had, which no count tells
 
     def _settled(self, before: Snapshot, cause: str, name: str) -> str:
         if cause == "cancel":
@@ -298,4 +399,4 @@ class _Walk:
 def _failed(row: Row | None, late: bool) -> str:
     """Return the event of an attempt, or a stay, that did not end well."""
     exits = {} if row is None else row.exits
-    return "timeout" if late and "timeout" in exits else "failed"
+    return "timeout" if late and ("timeout" in exits or "failed" not in exits) else "failed"

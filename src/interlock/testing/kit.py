@@ -72,7 +72,7 @@ class Kit:
         steps: int = 100_000,
     ) -> None:
         own = machine if isinstance(machine, Actions) else None
-        self._machine: Any = own.definition if own is not None else machine
+        self._machine = machine.definition if isinstance(machine, Actions) else machine
         self.machine = definition_of(self._machine)
         if own is not None:
             data_type = own.data_type
@@ -217,11 +217,12 @@ class Kit:
             raise Refused(f"{snapshot.id} is in this kit already: make another Kit for it")
         self._stage.crash()
         stage.now = max(stage.now, records[-1].at)
+        stage.store.define(self.machine.name, self.machine.version, to_document(self.machine))
         for entry in entries:
             assert stage.store.commit([entry]) == [True]
+        stage.pass_over()
         if isinstance(snapshot.phase, Running):
             stage.store.renew(Lease(snapshot.phase.worker, stage.now - 1))
-        stage.store.define(self.machine.name, self.machine.version, to_document(self.machine))
         stage.launch()
         return KitOperation(self, snapshot.id)
 

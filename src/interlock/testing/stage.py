@@ -179,8 +179,11 @@ class Stage:
         return nullcontext()  # nobody can be interrupted elsewhere
 
     def _run(self) -> None:
-        process = self._process
-        while process is not None and not process.dead and process.loop.ready():
+        while (process := self._process) is not None:
+            if process.dead:
+                self._process = None
+            if process.dead or not process.loop.ready():
+                break
             if not self._left:
                 raise NeverQuiet(
                     f"{self._steps:,} steps, and there is still something to do at once: {self._story()}\n"
@@ -199,8 +202,6 @@ class Stage:
                     f"an action neither returns nor awaits for {duration_text(self._action_seconds)}: it was in {where}. "
                     "If it is only slow, make the kit with more `action_seconds`"
                 )
-            if process.dead:
-                self._process = None
         self._follower.read()
 
     def _story(self) -> str:
@@ -212,6 +213,10 @@ class Stage:
         return text or "nothing that an operation did"
 
     # What is stored
+
+    def pass_over(self) -> None:
+        """Count no ways of what is in the store so far: nothing of it happened here."""
+        self._follower.read(counting=False)
 
     def snapshots(self) -> tuple[Snapshot, ...]:
         """Return all operations, newest first."""
