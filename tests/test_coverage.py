@@ -279,7 +279,7 @@ def test_a_machine_of_which_nothing_is_known_is_refused() -> None:
     assert coverage.counts(Parcel) == {} and len(coverage.missing(Parcel)) == len(ways_of(Parcel))
     with pytest.raises(Refused, match="version 1 of it, not version 2"):
         coverage.missing(Other)
-    with pytest.raises(Refused, match="covers parcel .did you mean `parcel`"):
+    with pytest.raises(Refused, match=r"covers parcel .did you mean `parcel`"):
         coverage.percent(Parsel)
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from interlock.errors import Refused
 from interlock.compute.live_migration import LiveMigration
+from interlock.errors import Refused
 from interlock.testing import Kit
 from interlock.testing.journals import cut_at, read_journal, renamed, started
 

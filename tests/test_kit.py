@@ -25,8 +25,8 @@ from interlock import (
     State,
     When,
 )
-from interlock.compute.live_migration import LiveMigration, Move, live_migration
 from interlock.compute.fake_hypervisor import FakeHypervisor
+from interlock.compute.live_migration import LiveMigration, Move, live_migration
 from interlock.interpreter.facts import AttemptLost, CutAsked, TimerFired
 from interlock.testing import CRASHES, HANGS, Kit, NeverQuiet
 

@@ -138,7 +138,7 @@ def test_what_the_machine_says_in_its_place() -> None:
     assert isinstance(found.value.instead, Entered) and found.value.instead.state == "testing"
     with pytest.raises(NoLongerFits, match="no event `skip`"):
         replay(Longer, build(HANGS, signal="skip"))
-    with pytest.raises(NoLongerFits, match="another attempt is planned.*\n.*rolls back to failed"):
+    with pytest.raises(NoLongerFits, match=r"another attempt is planned.*\n.*rolls back to failed"):
         replay(Build, patient())
 
 
@@ -160,7 +160,7 @@ def patient() -> str:
 
 def test_a_journal_that_was_tampered_with_does_not_fit() -> None:
     lines = build().splitlines()
-    with pytest.raises(NoLongerFits, match="(?s)fact 8.*ends in failed.*now: ends in live"):
+    with pytest.raises(NoLongerFits, match=r"(?s)fact 8.*ends in failed.*now: ends in live"):
         replay(Build, "\n".join([*lines[:2], lines[2].replace('"live"', '"failed"')]))
     without = lines[1].replace('{"fact":"performed"},', "").replace('"seq":6', '"seq":5')
     with pytest.raises(NoLongerFits, match="fact 4"):
@@ -212,7 +212,7 @@ def test_an_operation_is_taken_up_from_a_fact_and_by_another_version() -> None:
     assert op.snapshot.version == 2
     with pytest.raises(Refused, match="in this kit already"):
         kit.resume(journal, after=3)
-    with pytest.raises(Refused, match="no decision ends with fact 4: .*nearest ends are 3 and 6"):
+    with pytest.raises(Refused, match=r"no decision ends with fact 4: .*nearest ends are 3 and 6"):
         Kit(Tuned).resume(journal, after=4)
     assert [fact.worker for fact in op.facts if isinstance(fact, Issued)][:2] == ["w1.1"] * 2
 

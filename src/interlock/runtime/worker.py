@@ -351,8 +351,13 @@ class Worker:
             await asyncio.wait(answers)
         more = len(look.due) >= limit
         self._backlog = left or more or room <= 0
-        if look.next_due is not None:
-            self.nudge_at(look.next_due)
+        next_due = look.next_due
+        if answers and not more:  # what was due hid what comes after it
+            next_due = await self.ledger.committer.call(self._next_due)
+        if next_due is not None and (
+            next_due > now or not answers
+        ):  # what could not be moved now waits for the next poll
+            self.nudge_at(next_due)
         return more and self._room() > 0 and (bool(answers) or self._passed_over < 10 * BATCH)
 
     def _look(self, store: Store, now: float, room: bool, limit: int) -> Look:
@@ -361,6 +366,9 @@ class Worker:
         due = store.due(machines, queues, now, limit)
         left = [(lease, store.held(lease.worker, BATCH)) for lease in self._session.lapsed(store.leases(), now)]
         return Look(left, due, None if due else store.next_due(machines, queues))
+
+    def _next_due(self, store: Store) -> float | None:
+        return store.next_due(self._actions.keys(), self._queues if self._room() > 0 else frozenset())
 
     async def _learn(self, snapshots: Sequence[Snapshot]) -> None:
         for key in {(one.machine, one.version): None for one in snapshots}:

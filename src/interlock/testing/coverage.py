@@ -178,7 +178,7 @@ class Coverage:
         return 100.0 if not ways else 100 * (len(ways) - len(self.missing(machine))) / len(ways)
 
     def edges(self, machine: type[Machine[Any]] | Definition) -> dict[tuple[str, str, str], EdgeStyle]:
-        """Return how `interlock.definition.draw.draw` is to paint a machine: green and counted what was taken, dashed red what never was."""
+        """Return how `draw` is to paint a machine: green and counted what was taken, dashed red what never was."""
         counts = self.counts(machine)
         edges: dict[tuple[str, str, str], EdgeStyle] = {}
         for way in ways_of(machine):

@@ -40,8 +40,8 @@ _UNSAID: Any = object()
 class Kit:
     """Runs a machine's operations in a test: without a server, threads, or waiting.
 
-    A state that nobody stubbed is performed by the user's own action where the kit was given `Actions`; otherwise its action succeeds at once.
-    So do undos; conditions say yes. Every call returns when everything is quiet: nothing is left to do before time passes or somebody acts.
+    A state that nobody stubbed is performed by the user's own action where the kit was given `Actions`; otherwise its action succeeds at
+    once. So do undos; conditions say yes. Every call returns when everything is quiet: nothing is left to do before time passes or somebody acts.
 
     Args:
         machine: the machine's class, a `Definition`, or the user's `Actions`, parts of which may be stubbed. Plain functions are called on
@@ -103,7 +103,7 @@ class Kit:
 
         Args:
             state: an acting state, or its name.
-            answers: one for each attempt of an operation, the last one for all that follow: None or a mapping is returned, an `Event` is, an
+            answers: one for each attempt of an operation, the last one for all that follow: None, a mapping or an `Event` is returned, an
                 exception is raised, a function is called with the operation; `HANGS` never returns, and at `CRASHES` the worker dies.
             returns, raises, event, runs, hangs: the same in words, where there is one answer.
             takes: so much virtual time passes before it answers.
@@ -184,8 +184,8 @@ class Kit:
     def resume(self, journal: str | Path | KitOperation, after: int | None = None) -> KitOperation:
         """Take an operation up where its journal ends, and see what this machine and these actions do with it.
 
-        What the journal says is kept as it is; the clock goes on from its last time, if that is later. An attempt that ran then was cut off:
-        the state's ``recover`` comes next, or its action again. An operation of another version goes on by this machine.
+        What the journal says is kept as it is; the clock goes on from its last time, if that is later. An attempt that ran then was cut
+        off: the state's ``recover`` comes next, or its action again. An operation of another version goes on by this machine.
 
         Args:
             journal: what `interlock history ID --json` printed: its text, or a path; or an operation of another kit.
@@ -210,7 +210,8 @@ class Kit:
         self.machine.row(snapshot.state)
         if isinstance(snapshot.phase, Ended):
             raise Refused(
-                f"{snapshot.id} is over: {snapshot.status} in {snapshot.state}; take it up earlier with after=, a fact's number below {snapshot.seq}"
+                f"{snapshot.id} is over: {snapshot.status} in {snapshot.state}; "
+                f"take it up earlier with after=, a fact's number below {snapshot.seq}"
             )
         stage = self._stage
         if stage.store.load([snapshot.id]):

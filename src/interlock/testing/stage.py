@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from random import Random
 from typing import Any, TypeVar
@@ -191,10 +191,8 @@ class Stage:
                 )
             self._left -= 1
             self._watch.beat()
-            try:
+            with suppress(Hung):  # the watch knows where
                 process.step()
-            except Hung:
-                pass  # the watch knows where
             if self._watch.where:
                 where = self._watch.where
                 self.crash()
