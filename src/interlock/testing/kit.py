@@ -41,7 +41,8 @@ class Kit:
     """Runs a machine's operations in a test: without a server, threads, or waiting.
 
     A state that nobody stubbed is performed by the user's own action where the kit was given `Actions`; otherwise its action succeeds at
-    once. So do undos; conditions say yes. Every call returns when everything is quiet: nothing is left to do before time passes or somebody acts.
+    once. So do undos; conditions say yes. Every call returns when everything is quiet: nothing is left to do before time passes or
+    somebody acts.
 
     Args:
         machine: the machine's class, a `Definition`, or the user's `Actions`, parts of which may be stubbed. Plain functions are called on
