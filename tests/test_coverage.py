@@ -289,12 +289,12 @@ def test_what_was_taken_is_painted_green_and_counted_and_the_rest_red_and_dashed
     coverage.add(Parcel, Way("packed", "sent", "send"), 2)
     edges, also = coverage.edges(Parcel), coverage.also(Parcel)
     text = draw(Parcel.definition, "text", edges=edges, also=also)
-    assert "packing -> packed (done)             1,204×" in text and "packed -> sent (send)                2×" in text
-    assert "packed -> sent (after 2h)            never" in text, "the same two states, and another way"
-    assert "packing -> failed (failed, timeout)  never" in text and "!" not in text
+    assert "  packing -> packed     1,204×\n" in text and "  packed -> sent        send 2×\n" in text
+    assert "  packed -> sent        after 2h never\n" in text, "the same two states, and another way"
+    assert "  packing -> failed     failed never, timeout never\n" in text and "!" not in text
     dot = draw(Parcel.definition, "dot", edges=edges, also=also)
     assert '"packing" -> "packed" [label="1,204×", style=solid, color="#1a7f37"' in dot
-    assert '"packed" -> "sent" [label="after 2h · never", style=dashed, color="#d1242f"' in dot
+    assert '"packed" -> "sent" [label="after 2h never", style=dashed, color="#d1242f"' in dot
     svg = draw(Parcel.definition, "svg", edges=edges, also=also)
     assert svg.count("stroke:#1a7f37") == 2 and svg.count("stroke:#d1242f") == len(
         {(way.source, way.target) for way in coverage.missing(Parcel)}
@@ -318,7 +318,7 @@ def test_the_command_paints_and_says_what_is_missing(tmp_path: Path) -> None:
     coverage.save(file)
     target = "interlock.compute.live_migration:LiveMigration"
     said = CliRunner().invoke(app, ["draw", target, "--coverage", file, "--coverage", file])
-    assert said.exit_code == 0 and "checking -> preparing (done)           2×" in said.output
+    assert said.exit_code == 0 and "checking -> preparing   2×\n" in said.output
     ways = len(ways_of(LiveMigration))
     assert f"5 of {ways} ways taken" in said.output
     said = CliRunner().invoke(app, ["draw", target, "--coverage", file, "--json"])

@@ -100,7 +100,9 @@ def _dot(shown: Picture) -> Iterator[str]:
 
 
 def _dot_looks(way: Arrow, line: str) -> str:
-    words = [f'label="{_quoted(way.words)}", style={"dashed" if way.style.dashed else line}']
+    if way.style.dashed is not None:
+        line = "dashed" if way.style.dashed else "solid"
+    words = [f'label="{_quoted(way.words)}", style={line}']
     if way.colour:
         words.append(f'color="{way.colour}", fontcolor="{way.colour}"')
     if way.style.width is not None:
@@ -138,19 +140,14 @@ def _text(shown: Picture) -> Iterator[str]:
 def _text_ways(shown: Picture) -> Iterator[str]:
     """Yield what is said of each way, a line each."""
     said = [
-        ("!" if way.kind == "outside" else " ", _pair(way, shown.by_event), way.style.label)
+        ("!" if way.kind == "outside" else " ", f"{way.source or '(new)'} -> {way.target}", label)
         for way in [*shown.starts, *shown.arrows]
-        if way.style.label
+        if (label := way.label if shown.by_event else way.style.label)
     ]
     yield ""
     longest = max((len(pair) for _, pair, _ in said), default=0)
     for mark, pair, label in said:
         yield f"{mark} {pair:<{longest}}  {label}"
-
-
-def _pair(way: Arrow, by_event: bool) -> str:
-    pair = f"{way.source or '(new)'} -> {way.target}"
-    return f"{pair} ({', '.join(way.events)})" if by_event and way.events else pair
 
 
 def _kind(row: Row) -> str:

@@ -96,7 +96,7 @@ def _look(way: Arrow) -> str:
         words.append(f"stroke-width:{way.style.width:g}px")
     if way.style.dashed:
         words.append("stroke-dasharray:5 4")
-    elif way.kind in _LINES:
+    elif way.style.dashed is None and way.kind in _LINES:
         words.append(_LINES[way.kind])
     return ",".join(words)
 

@@ -86,18 +86,20 @@ def draw_svg(shown: Picture) -> str:
     _groups(page, definition, layout, widths)
     for name, row in rows.items():
         if row.pivot:
-            page.pivot(layout.places[name], widths[name])
+            page.pivot(
+                layout.places[name], widths[name], [point for route in layout.routes for point in route.points()]
+            )
     tops = {way.target for way in shown.starts if not rows[way.target].pivot and not _entered(way.target, ways, layout)}
     labelled = []
     for way in shown.starts:
         route = page.start(way, layout.places[way.target], widths[way.target], above=way.target in tops)
-        labelled.append((way.words, route))
+        labelled.append((way, route))
     for way, route in zip(ways, layout.routes, strict=True):
         page.way(route, way)
-        labelled.append((way.words, route))
-    for label, route in sorted(labelled, key=lambda one: -len(one[0])):  # the longest while there is room
-        if label:
-            page.label(label, route)
+        labelled.append((way, route))
+    for way, route in sorted(labelled, key=lambda one: -len(one[0].words)):  # the longest while there is room
+        if way.words:
+            page.label(way, route)
     for name, row in rows.items():
         mark = "current" if name == shown.current else "visited" if name in shown.visited else ""
         page.state(row, layout.places[name], widths[name], "strange" if name in shown.strange else mark)
@@ -177,9 +179,9 @@ class _Page:
         for point in points:
             self.near.setdefault((int(point[0] // CELL), int(point[1] // CELL)), []).append(point)
 
-    def label(self, text: str, route: Route) -> None:
+    def label(self, way: Arrow, route: Route) -> None:
         """Write a way's label where it covers no state, no other label, and few lines."""
-        lines = list(_lines(text))
+        lines = list(_lines(way.words))
         wide, high = max(len(line) for line in lines) * SMALL / 2 + 2, LINE * len(lines) / 2
         points = route.points()
         best: tuple[float, float, float] | None = None
@@ -198,7 +200,8 @@ class _Page:
             f'<tspan x="{x:.1f}" y="{first + LINE * number:.1f}" dy=".35em">{escape(line)}</tspan>'
             for number, line in enumerate(lines)
         )
-        self.parts.append(f'<text class="label">{spans}</text>')
+        colour = f' style="fill:{way.style.colour}"' if way.style.colour else ""
+        self.parts.append(f'<text class="label"{colour}>{spans}</text>')
 
     def _cost(self, box: Box) -> float:
         x, y, wide, high = box
@@ -226,11 +229,15 @@ class _Page:
         self.occupy((*begin, 7.0, 7.0))
         return route
 
-    def pivot(self, place: Point, width: float) -> None:
+    def pivot(self, place: Point, width: float, lines: Sequence[Point]) -> None:
+        """Draw the point of no return, and name it on the side where fewer lines pass."""
+        text = "point of no return"
         x, y = place[0], place[1] - HEIGHT / 2 - 7
         left, right = x - width / 2 - 18, x + width / 2 + 18
         self.parts.append(f'<line class="pivot" x1="{left:.1f}" y1="{y:.1f}" x2="{right:.1f}" y2="{y:.1f}"/>')
-        self.text("pivot-label", right + 6, y + 4, "point of no return")
+        starts = (right + 6, left - 6 - len(text) * SMALL)
+        crossed = [sum(0 < px - at < len(text) * SMALL and abs(py - y) < 9 for px, py in lines) for at in starts]
+        self.text("pivot-label", starts[crossed[1] < crossed[0]], y + 4, text)
 
     def implied(self, name: str, place: Point, width: float) -> None:
         """Say in words what leads to a final state that no exit names."""
@@ -325,8 +332,8 @@ def _looks(way: Arrow) -> tuple[str, str]:
     words = [f"stroke:{way.style.colour}"] if way.style.colour else []
     if way.style.width is not None:
         words.append(f"stroke-width:{way.style.width:g}")
-    if way.style.dashed:
-        words.append("stroke-dasharray:5 4")
+    if way.style.dashed is not None:
+        words.append(f"stroke-dasharray:{'5 4' if way.style.dashed else 'none'}")
     head = f' style="fill:{way.style.colour}"' if way.style.colour else ""
     return f' style="{";".join(words)}"' if words else "", head
 

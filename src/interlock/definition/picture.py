@@ -34,19 +34,19 @@ class EdgeStyle:
         label: is written beside it, behind its events: a count, a share.
         width: of its line, from 0.5 to 12; None leaves it as it is.
         colour: ``#rrggbb`` or a plain name such as ``red``; None leaves it as it is.
-        dashed: draw it dashed.
+        dashed: whether it is drawn dashed; None leaves it as it is.
 
     Raises:
         ValueError: a width or a colour that cannot be drawn.
 
     >>> EdgeStyle("1,204", width=3.0)
-    EdgeStyle(label='1,204', width=3.0, colour=None, dashed=False)
+    EdgeStyle(label='1,204', width=3.0, colour=None, dashed=None)
     """
 
     label: str = ""
     width: float | None = None
     colour: str | None = None
-    dashed: bool = False
+    dashed: bool | None = None
 
     def __post_init__(self) -> None:
         if self.width is not None and not 0.5 <= self.width <= WIDEST:
@@ -148,8 +148,8 @@ def picture(
     drawn, ways = set[tuple[str, str]](), list[Arrow]()
     for way in _arrows(definition, more, events):
         pair = (way.source, way.target)
-        if way.style is _PLAIN:
-            style = given.get(pair, _PLAIN)
+        if pair in given:
+            style = given[pair]
             way = replace(way, style=replace(style, label="", width=None) if pair in drawn else style)
         ways.append(way)
         drawn.add(pair)
@@ -158,7 +158,7 @@ def picture(
             ways.append(Arrow(*pair, "outside", "", style))
     shown = {(way.source, way.target, event) for way in ways for event in way.events}
     ways += [
-        Arrow(source, target, "outside", event, style, (event,))
+        Arrow(source, target, "outside", f"{event} {style.label}".rstrip(), replace(style, label=""), (event,))
         for (source, target, event), style in events.items()
         if (source, target, event) not in shown
     ]
@@ -179,7 +179,14 @@ def arrows(definition: Definition) -> list[Arrow]:
 
 
 def _arrows(definition: Definition, also: Iterable[Triple], looks: Mapping[Triple, EdgeStyle]) -> Iterator[Arrow]:
-    joined: dict[tuple[str, str, Kind, EdgeStyle], dict[str, list[str]]] = {}
+    joined: dict[tuple[str, str, Kind, EdgeStyle], dict[str, dict[str, None]]] = {}
+
+    def join(source: str, target: str, kind: Kind, event: str, words: list[str]) -> None:
+        style = looks.get((source, target, event), _PLAIN)
+        told = " ".join([*words, style.label] if style.label else words)
+        key = (source, target, kind, replace(style, label="") if style.label else style)
+        joined.setdefault(key, {}).setdefault(event, {})[told] = None
+
     for row in definition.table.values():
         for event, branch in row.targets():
             kind: Kind = "event"
@@ -192,12 +199,9 @@ def _arrows(definition: Definition, also: Iterable[Triple], looks: Mapping[Tripl
             words = [] if event in ("done", "to") else [event]
             if branch.condition:
                 words.append(f"[{branch.condition}]")
-            style = looks.get((row.name, branch.to, event), _PLAIN)
-            events = joined.setdefault((row.name, branch.to, kind, style), {})
-            events.setdefault(event, []).append(" ".join(words))
+            join(row.name, branch.to, kind, event, words)
     for source, target, event in also:
-        style = looks.get((source, target, event), _PLAIN)
-        joined.setdefault((source, target, "rollback", style), {}).setdefault(event, []).append(event)
+        join(source, target, "rollback", event, [event])
     for (source, target, kind, style), events in joined.items():
         labels = dict.fromkeys(label for labels in events.values() for label in labels if label)
         yield Arrow(source, target, kind, ", ".join(labels), style, tuple(events))

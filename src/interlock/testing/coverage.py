@@ -184,7 +184,7 @@ class Coverage:
         for way in ways_of(machine):
             edges[way] = EdgeStyle("never", colour=NEVER, dashed=True)
         for way, times in counts.items():
-            edges[way] = EdgeStyle(f"{times:,}×", width=2.4, colour=TAKEN)
+            edges[way] = EdgeStyle(f"{times:,}×", width=2.4, colour=TAKEN, dashed=False)
         return edges
 
     def also(self, machine: type[Machine[Any]] | Definition) -> tuple[Way, ...]:
