@@ -340,6 +340,15 @@ def test_endless_retries_are_bounded() -> None:
         kit.advance(f"{24 * 3650}h")
 
 
+async def test_in_an_async_test_the_tests_own_loop_goes_on() -> None:
+    asked = []
+    kit = Kit(LiveMigration)
+    kit.stub("checking", runs=lambda op: asked.append(asyncio.get_running_loop()))
+    kit.start(**MOVE).expect(status="succeeded")
+    await asyncio.sleep(0)
+    assert len(asked) == 1 and asked[0] is not asyncio.get_running_loop()
+
+
 def test_a_month_passes_quickly() -> None:
     kit = Kit(Parcel)
     kit.stub("by_bike", hangs=True)

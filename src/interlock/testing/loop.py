@@ -121,11 +121,12 @@ class VirtualLoop(_Loop):  # type: ignore[misc]  # see above
     def step(self) -> None:
         """Run the one handle that is next."""
         assert self.ready(), "nothing can run"
+        running = asyncio._get_running_loop()  # an async test's own, which goes on afterwards
         asyncio._set_running_loop(self)
         try:
             self._ready.popleft()._run()
         finally:
-            asyncio._set_running_loop(None)
+            asyncio._set_running_loop(running)
 
     def following(self) -> asyncio.Handle:
         """Return the handle that is next."""
