@@ -202,7 +202,11 @@ def test_every_way_of_the_scenarios_is_one_that_the_machine_has() -> None:
 
 
 def test_nothing_is_counted_but_while_it_is_collected() -> None:
-    Kit(Parcel).start()
+    earlier = Kit(Parcel)
+    op = earlier.start()
+    with collecting() as coverage:
+        op.signal("drop")
+    assert counted(Parcel, coverage) == {"packed -> cancelled (drop)": 1}
     with collecting() as outer:
         kit = Kit(Parcel)
         with collecting() as inner:

@@ -100,7 +100,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 @pytest.hookimpl
 def pytest_configure(config: pytest.Config) -> None:
     """Make the marker known, and begin to count if that is wanted."""
-    path = config.getoption("--interlock-coverage")
+    path = config.getoption("--interlock-coverage", None)
     if path:
         _begin_counting(config, Path(path))
     config.addinivalue_line(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import weakref
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -266,6 +267,8 @@ def collecting() -> Iterator[Coverage]:
     >>> coverage
     <Coverage of nothing>
     """
+    for follower in list(_followers):
+        follower.read(counting=False)  # what happened before does not count
     coverage = Coverage()
     _collecting.append(coverage)
     try:
@@ -283,11 +286,13 @@ class Follower:
         self._after = 0
         self._walks: dict[str, _Walk] = {}
         self._machines: dict[Key, Definition | None] = {}
+        if into is None:
+            _followers.add(self)
 
     def read(self, *, counting: bool = True) -> None:
         """Count what is new; or pass over it."""
         into = _collecting if self._into is None else self._into
-        if not into:
+        if counting and not into:
             return
         while records := self._store.tail(self._after, 1_000):
             for record in records:
@@ -315,6 +320,9 @@ class Follower:
             document = self._store.definition(*key)
             self._machines[key] = None if document is None else from_document(document)
         return self._machines[key]
+
+
+_followers: weakref.WeakSet[Follower] = weakref.WeakSet()
 
 
 class _Walk:
