@@ -135,6 +135,18 @@ def test_timers_fire_on_the_way_and_in_order() -> None:
     assert "2030-01-01 02:00:00.000" in op.journal and "2030-01-01 03:00:00.000" in op.journal
 
 
+def test_a_timer_is_not_forgotten_over_one_that_came_before() -> None:
+    kit = Kit(Parcel)
+    first = kit.start()
+    kit.advance("1h")
+    second = kit.start()
+    kit.advance("1h")
+    first.expect(status="succeeded")
+    second.expect(status="waiting")
+    kit.advance("1h")
+    second.expect(status="succeeded")
+
+
 def test_conditions() -> None:
     kit = Kit(Parcel)
     kit.stub_condition("heavy", False, True)
