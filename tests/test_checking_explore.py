@@ -22,7 +22,7 @@ from interlock.interpreter import facts as f
 from interlock.interpreter import inputs as i
 from interlock.interpreter import snapshot as snapshots
 from interlock.interpreter.decide import _RULES
-from interlock.interpreter.snapshot import Running, Snapshot
+from interlock.interpreter.snapshot import Joining, Running, Snapshot
 from interlock.interpreter.turn import Turn
 from interlock.stores.memory import MemoryStore
 from interlock.testing.machines import random_machine
@@ -110,16 +110,41 @@ def test_a_budget_that_runs_out_says_so() -> None:
 
 def test_a_machine_that_cannot_be_started_is_not_explored() -> None:
     document = {
-        "machine": "drain",
+        "machine": "move",
         "states": {
-            "moving": {"initial": True, "children": {"machine": "move"}, "then": "done_"},
+            "moving": {"initial": True, "then": "done_", "undo": "nothing"},
             "done_": {"final": "succeeded"},
             "failed": {"final": "failed"},
             "cancelled": {"final": "cancelled"},
         },
+        "data": {"rack": {"type": "null"}},
+        "claims": [{"name": "rack:{rack}"}],
     }
     seen = explore(from_document(document))
-    assert "children" in seen.refused and not seen.complete and not seen.nodes
+    assert "its data has no `rack`" in seen.refused and not seen.complete and not seen.nodes
+
+
+@pytest.mark.parametrize("join", ["all", "any", "first"])
+@pytest.mark.parametrize("fast", [True, False])
+def test_children_end_in_every_way_and_the_parent_goes_on(join: str, fast: bool) -> None:
+    children = {"machine": "move", "each": "guests", "join": join, "limit": 1}
+    if fast:
+        children["on_failure"] = "fast"
+    document = {
+        "machine": "drain",
+        "states": {
+            "moving": {"initial": True, "children": children, "undo": True, "then": "done_"},
+            "done_": {"final": "succeeded"},
+            "failed": {"final": "failed"},
+            "cancelled": {"final": "cancelled"},
+        },
+        "data": {"guests": {"type": "array"}},
+    }
+    seen = explore(from_document(document))
+    assert seen.complete and not seen.findings and seen.first.keys() == {"moving", "done_", "failed", "cancelled"}
+    met = {node.snapshot.phase for node in seen.nodes if isinstance(node.snapshot.phase, Joining)}
+    assert 1 in {len(phase.live) for phase in met} <= {0, 1}, "never more of them than the limit"
+    assert 1 in {phase.issued for phase in met} <= {0, 1, 2}
 
 
 # What the explorer sees is what happens
@@ -145,7 +170,7 @@ def test_whatever_the_simulator_does_was_seen() -> None:
             if machine.name not in seen:
                 seen[machine.name] = explore(machine)
             for bounded in (snapshot, replace(snapshot, timers={**snapshot.timers, "deadline": 1.0})):
-                if seen[machine.name].knows(plain(replace(bounded, held=()), data_of(machine.fields))):
+                if seen[machine.name].knows(plain(replace(bounded, held=()), data_of(machine))):
                     met += 1
                     break
             else:
@@ -238,7 +263,7 @@ def test_an_outcome_without_its_token_is_found(monkeypatch: pytest.MonkeyPatch) 
         phase = turn.after.phase
         return phase if isinstance(phase, Running) else Running("perform", turn.after.state, token, "nobody", 0.0)
 
-    monkeypatch.setattr(attempts, "_running", trusting)
+    monkeypatch.setattr(attempts, "running", trusting)
     assert "stale-outcome" in found()
 
 

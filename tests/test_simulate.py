@@ -146,7 +146,7 @@ def test_an_outcome_without_its_token_is_recorded_for_another_attempt(monkeypatc
             phase = Running("perform", turn.after.state, token, "nobody", 0.0)
         return phase
 
-    monkeypatch.setattr(attempts, "_running", trusting)
+    monkeypatch.setattr(attempts, "running", trusting)
     assert "which never came back with one" in found(600)
 
 

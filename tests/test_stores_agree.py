@@ -10,9 +10,10 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from msgspec.structs import replace
 
 from interlock.interpreter import facts as f
-from interlock.interpreter.snapshot import Ended, Queued, Running, Snapshot, Stuck, Waiting
+from interlock.interpreter.snapshot import Beginning, Ended, Joining, Queued, Running, Snapshot, Stuck, Waiting
 from interlock.stores.contract import Entry, Lease, Page, Progress, Store
 from interlock.stores.memory import MemoryStore
 from interlock.stores.sqlite import SqliteStore
@@ -35,6 +36,20 @@ ISSUED = st.builds(f.Issued, st.sampled_from(WORKERS), until=st.none() | TIMES, 
 STUCK = st.just(f.GotStuck("no-exit", "because"))
 ON_PAUSE = st.sampled_from([f.Paused("ann"), f.Resumed("ann")])
 PERFORMED = st.just(f.Performed(data={"x": 1}))
+CLAIM = st.builds(f.Holding, st.sampled_from(["x", "y", "z"]), st.integers(1, 2))
+CLAIMS = st.lists(CLAIM, min_size=1, max_size=2, unique_by=lambda one: one.name)
+TAKEN = st.builds(f.Claimed, CLAIMS.map(tuple))
+AWAITED = CLAIMS.map(lambda claims: f.ClaimsAwaited("one", tuple(replace(one, held=False) for one in claims)))
+OVER = st.just(f.Entered("end", "final", outcome="cancelled"))
+CHILDREN = st.tuples(st.just(f.Entered("many", "parent", children=2)), st.just(f.ChildIssued(0, "op-0")))
+PARENTS = st.none() | st.builds(f.Parent, st.sampled_from(IDS))
+BEGINNINGS = st.one_of(
+    st.tuples(ENTERED),
+    st.tuples(TAKEN, ENTERED),
+    st.tuples(AWAITED),
+    st.tuples(st.builds(f.Postponed, st.just("one"), TIMES)),
+    CHILDREN,
+)
 NEXT: dict[type, st.SearchStrategy[tuple[f.Fact, ...]]] = {
     Queued: st.one_of(st.tuples(ISSUED), st.tuples(ON_PAUSE), st.tuples(STUCK)),
     Running: st.one_of(
@@ -44,10 +59,13 @@ NEXT: dict[type, st.SearchStrategy[tuple[f.Fact, ...]]] = {
         st.tuples(st.just(f.AttemptFailed(f.Failure("OSError"))), st.builds(f.RetryPlanned, TIMES)),
         st.tuples(st.just(f.AttemptLost())),
         st.tuples(ON_PAUSE),
+        st.tuples(st.sampled_from([f.Owned("port", "1"), f.Disowned("port", "1")])),
         st.tuples(st.just(f.CutAsked("timer")), st.just(f.Deferred("timer", "within"))),
     ),
     Waiting: st.one_of(st.tuples(ENTERED), st.tuples(ON_PAUSE), st.tuples(st.just(f.TimerFired("within")), ENTERED)),
     Stuck: st.one_of(st.tuples(st.just(f.Retried("ann"))), st.tuples(st.just(f.Overrode("one")), ENTERED)),
+    Beginning: st.one_of(st.tuples(TAKEN, ENTERED), st.tuples(ON_PAUSE), st.tuples(AWAITED), st.tuples(OVER)),
+    Joining: st.tuples(st.one_of(ON_PAUSE, ENTERED)),
     Ended: st.tuples(st.just(f.Overrode("one")), ENTERED),
 }  # fmt: skip
 
@@ -73,9 +91,11 @@ class StoresAgree(RuleBasedStateMachine):
         id = data.draw(st.sampled_from(IDS))
         past = self.known.get(id, []) + [entry.snapshot for entry in group if entry.snapshot.id == id]
         if not past or data.draw(st.integers(0, 9)) == 0:
-            start = f.Started(id, MACHINES[IDS.index(id) % 2], 1, {"n": len(group)})
-            return decided(None, start, data.draw(ENTERED), at=self.at)
+            start = f.Started(id, MACHINES[IDS.index(id) % 2], 1, {"n": len(group)}, parent=data.draw(PARENTS))
+            return decided(None, start, *data.draw(BEGINNINGS), at=self.at)
         before = data.draw(st.sampled_from(past)) if data.draw(st.integers(0, 3)) == 0 else past[-1]
+        if isinstance(before.phase, Joining) and before.phase.live and data.draw(st.booleans()):
+            return decided(before, f.ChildEnded(before.phase.live[0], "succeeded"), at=self.at)
         return decided(before, *data.draw(NEXT[type(before.phase)]), at=self.at)
 
     @rule(data=st.data(), size=st.integers(1, 6), passed=st.integers(0, 3), shuffled=st.booleans())
@@ -83,7 +103,9 @@ class StoresAgree(RuleBasedStateMachine):
         self.at += passed
         group: list[Entry] = []
         for _ in range(size):
-            group.append(self._entry(data, group))
+            entry = self._entry(data, group)
+            # What follows a loser by chance may win; nobody knows then what its claims were before.
+            group.append(replace(entry, claims=entry.claims or entry.snapshot.id in {one.snapshot.id for one in group}))
         if shuffled:
             group = data.draw(st.permutations(group))
         won = self.both("commit", group)
@@ -141,6 +163,12 @@ class StoresAgree(RuleBasedStateMachine):
         ids = [one.id for page in found for one in page.snapshots]
         assert len(ids) == len(set(ids))
 
+    @rule(place=st.integers(0, 9), after=st.sampled_from(["", "op-3"]), limit=st.integers(1, 9))
+    def ask_who_waits_and_who_owns(self, place: int, after: str, limit: int) -> None:
+        self.both("waiters", place, limit)
+        self.both("joining", after, limit)
+        self.both("owning", after, limit)
+
     @rule(operation=st.sampled_from(IDS), after=st.integers(0, 20), limit=st.integers(1, 9))
     def read_journals(self, operation: str, after: int, limit: int) -> None:
         self.both("journal", operation, after, limit)
@@ -153,6 +181,10 @@ class StoresAgree(RuleBasedStateMachine):
         self.both("tail", 0, 1_000)
         self.both("counts")
         self.both("leases")
+        self.both("waiters", 0, 100)
+        standing = self.both("standing", ["x", "y", "z"], 100)
+        holders = {name: [one.operation for one in line if one.held] for name, line in standing.items()}
+        assert all(len(set(line)) == len(line) for line in holders.values())
         self.both("due", MACHINES, QUEUES, self.at, 100)
         for worker in WORKERS:
             self.both("held", worker, 100)

@@ -12,6 +12,15 @@ from interlock.runtime.telling import told
 
 SAMPLES = [
     f.Started("op", "m", 1, {}, by="ann"),
+    f.Postponed("one", 9.0),
+    f.ClaimsAwaited("one", (f.Holding("guest:1"),), preempts=("guest:1",)),
+    f.Claimed((f.Holding("guest:1"),)),
+    f.Entered("many", "parent", children=7),
+    f.ChildIssued(1, "op.1.1"),
+    f.ChildEnded(1, "failed", "no room"),
+    f.ChildrenStopped("one failed", "failed"),
+    f.Owned("port", "7"),
+    f.Disowned("port", "7"),
     f.Entered("one", queue="q"),
     f.Entered("end", "final", outcome="failed"),
     f.Issued("w1"),

@@ -57,7 +57,6 @@ def claims(machine: Definition, beside: Sequence[Definition]) -> Iterator[Findin
             for other in other_machine.claims:
                 if may_meet(claim.name, other.name):
                     yield from _together(machine, claim, other_machine, other)
-        yield from _order(machine, other_machine)
     yield from _children(machine, [machine, *beside])
 
 
@@ -89,30 +88,6 @@ def _never_cancelled(machine: Definition) -> bool:
     return all(row.cancel == "refuse" for row in machine.table.values())
 
 
-def _order(machine: Definition, beside: Definition) -> Iterator[Finding]:
-    """Taken all or none they cannot wait for each other in a circle; but each can keep the other's whole set from ever being free."""
-    if machine.name > beside.name:
-        return
-    meets = [
-        (mine, theirs)
-        for mine, claim in enumerate(machine.claims)
-        for theirs, other in enumerate(beside.claims)
-        if claim.on_conflict == other.on_conflict == "wait" and may_meet(claim.name, other.name)
-    ]
-    for mine, theirs in meets:
-        for mine_too, theirs_too in meets:
-            if mine < mine_too and theirs > theirs_too:
-                first, then = machine.claims[mine], machine.claims[mine_too]
-                what = (
-                    f"is waited for before `{then.name}`, and after it by machine `{beside.name}`: "
-                    "operations of the two can keep each other waiting"
-                )
-                yield _finding(
-                    "claim-order", first, what, "Declare claims that several machines wait for in one order."
-                )
-                return
-
-
 def _children(machine: Definition, known: Sequence[Definition]) -> Iterator[Finding]:
     by_name = {one.name: one for one in known}
     for row in machine.table.values():
@@ -120,9 +95,9 @@ def _children(machine: Definition, known: Sequence[Definition]) -> Iterator[Find
         for claim in machine.claims if child else ():
             for other in child.claims if child else ():
                 taken = claim.limit == 1 or other.limit == 1
-                if child and taken and other.on_conflict == "wait" and may_meet(claim.name, other.name):
+                if child and taken and may_meet(claim.name, other.name):
                     what = (
                         f"is held while `{row.name}` waits for its children, and machine `{child.name}` waits for it as `{other.name}`: "
-                        "where they name the same, both wait for ever"
+                        "two operations that hold what each other's children wait for wait for ever"
                     )
                     yield _finding("claim-deadlock", claim, what, "Let only the parent or only the children claim it.")

@@ -195,7 +195,7 @@ def _try(seen: Exploration, node: int, trial: Trial) -> None:
     for one in broken(machine, before, trial.input, decision, ledger):
         state = before.state if before else decision.snapshot.state
         seen.find(one.code, state, one.what, seen.story(node, trial.words), one.mend)
-    following = seen.add(plain(decision.snapshot, data_of(machine.fields)), ledger, node, trial.words)
+    following = seen.add(plain(decision.snapshot, data_of(machine)), ledger, node, trial.words)
     if trial.by in ("course", "code") and node >= 0:
         seen.forward[node].add(following)
     _note_stuck(seen, node, trial, decision)

@@ -12,7 +12,7 @@ from interlock.checking.situation import KEPT_STEPS, OLD_TOKEN
 from interlock.definition.machine import Definition
 from interlock.interpreter import inputs as i
 from interlock.interpreter.decide import Decision
-from interlock.interpreter.facts import RollbackBegan
+from interlock.interpreter.facts import Entered, RollbackBegan
 from interlock.interpreter.inputs import Input, Perform
 from interlock.interpreter.snapshot import Ended, Queued, Running, Snapshot, Stuck
 
@@ -43,6 +43,9 @@ def ledger_after(
     for effect in decision.effects:
         if isinstance(effect, Perform) and effect.kind == "perform" and machine.table[effect.state].undo:
             ledger = (*(step for step in ledger if step != effect.state), effect.state)
+    for fact in decision.facts:
+        if isinstance(fact, Entered) and fact.kind == "parent" and machine.table[fact.state].undo:
+            ledger = (*(step for step in ledger if step != fact.state), fact.state)
     return ledger[-KEPT_STEPS:]
 
 

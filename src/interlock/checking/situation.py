@@ -23,7 +23,9 @@ from typing import Any
 from msgspec.structs import replace
 
 from interlock.interpreter.snapshot import (
+    Beginning,
     Choice,
+    Joining,
     Pause,
     Pending,
     Phase,
@@ -77,6 +79,10 @@ def _phase(phase: Phase, pending: bool) -> Phase:
         return Queued(phase.kind, phase.state, 0.0, phase.queue)
     if isinstance(phase, Stuck):
         return Stuck(phase.kind, phase.state, phase.code, "", phase.queue)
+    if isinstance(phase, Beginning):
+        return Beginning(0.0)
+    if isinstance(phase, Joining):
+        return replace(phase, reason="")
     return phase
 
 
@@ -90,6 +96,11 @@ def key_of(plain: Snapshot) -> Hashable:
         doing = (*doing, phase.cut, phase.until)
     if isinstance(phase, Stuck):
         doing = (*doing, phase.code)
+    if isinstance(phase, Beginning):
+        doing = (*doing, bool(plain.claims))
+    if isinstance(phase, Joining):
+        counts = (phase.issued, phase.live, phase.succeeded, phase.failed)
+        doing = (*doing, counts, phase.stopping, phase.event)
     if plain.rollback:
         return (plain.rollback.to, len(plain.steps) > 1, *doing)
     pending = (plain.pending.cause, plain.pending.name) if plain.pending else None

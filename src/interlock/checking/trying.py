@@ -12,17 +12,20 @@ from typing import Any, Literal, NamedTuple
 from msgspec.structs import replace
 
 from interlock.checking.situation import LATER, NOW, OLD_TOKEN, TOKEN, WORKER
-from interlock.definition.data import Fields
 from interlock.definition.declare import Exit
 from interlock.definition.duration import duration_text
-from interlock.definition.flatten import Row
+from interlock.definition.flatten import Row, template_fields
 from interlock.definition.machine import Definition
 from interlock.interpreter import inputs as i
-from interlock.interpreter.facts import Bounds, Failure
-from interlock.interpreter.snapshot import Queued, Running, Snapshot, Stuck, Waiting
+from interlock.interpreter.children import child_id
+from interlock.interpreter.facts import Bounds, Failure, Outcome
+from interlock.interpreter.inputs import Claimant
+from interlock.interpreter.snapshot import Beginning, Joining, Queued, Running, Snapshot, Stuck, Waiting
+from interlock.interpreter.turn import filled
 
 __all__ = ["LIMITLESS", "Trial", "data_of", "ends_clean", "starts", "trials"]
 
+OUTCOMES: Sequence[Outcome] = ("succeeded", "failed", "cancelled")
 LIMITLESS = 10**6
 """More attempts than any policy allows, except one without limit."""
 
@@ -54,10 +57,16 @@ OFFER = i.Offer(WORKER, _Everywhere())
 _SAMPLES = {"string": "x", "integer": 1, "number": 1.0, "boolean": True, "array": [], "object": {}, "null": None}
 
 
-def data_of(fields: Fields | None) -> dict[str, Any]:
-    """Return data of the right shape."""
-    required = [(name, one) for name, one in (fields or {}).items() if one.required]
-    return {name: _SAMPLES[one.types[0]] if one.types else "x" for name, one in required}
+def data_of(machine: Definition) -> dict[str, Any]:
+    """Return data of the right shape: what is required, what claims name, and two items for the children of each state."""
+    needed = {name for name, one in (machine.fields or {}).items() if one.required}
+    needed.update(name for claim in machine.claims for name in template_fields(claim.name))
+    types = {name: (machine.fields or {})[name].types for name in needed & (machine.fields or {}).keys()}
+    data = {name: _SAMPLES[types[name][0]] if types.get(name) else "x" for name in sorted(needed)}
+    for row in machine.table.values():
+        if row.children is not None and row.children.each:
+            data[row.children.each] = ["x", "x"] if row.children.item else [{}, {}]
+    return data
 
 
 def ends_clean(machine: Definition, name: str) -> bool:
@@ -70,8 +79,12 @@ def starts(machine: Definition) -> Iterator[Trial]:
     """Yield every way to start an operation; each has a deadline where the machine can fail by it."""
     bounds = Bounds(deadline=LATER) if ends_clean(machine, "failed") else None
     for state in machine.initial:
-        start = i.Start("operation", data_of(machine.fields), state=state, bounds=bounds)
+        start = i.Start("operation", data_of(machine), state=state, bounds=bounds, on_conflict="wait")
         yield Trial(f"an operation starts in `{state}`", start, None)
+        yield Trial(f"an operation is to start in `{state}` later", replace(start, not_before=LATER), None)
+        if machine.claims:
+            taken = replace(start, standing=_taken(machine, start.data))
+            yield Trial(f"an operation that is to start in `{state}` has to wait for its claims", taken, None)
 
 
 def trials(machine: Definition, at: Snapshot) -> Iterator[Trial]:
@@ -82,6 +95,10 @@ def trials(machine: Definition, at: Snapshot) -> Iterator[Trial]:
         yield from _attempt(machine, row, at, phase)
     elif isinstance(phase, Queued):
         yield Trial("", i.Take(OFFER), at, must=not at.paused)
+    elif isinstance(phase, Beginning):
+        yield from _beginning(machine, at)
+    elif isinstance(phase, Joining):
+        yield from _children(at, phase)
     if not at.paused:
         fires = not (at.rollback or at.pending or isinstance(phase, Stuck))
         for name, by in _timers(row, at):
@@ -104,6 +121,30 @@ def trials(machine: Definition, at: Snapshot) -> Iterator[Trial]:
             if machine.table[target].kind != "final":
                 yield Trial(f"existing code writes `{target}`", i.Override(target, reason="checked"), at, "code")
     yield Trial("a worker that was taken over comes back", i.Done(OLD_TOKEN), at, "caller")
+
+
+def _taken(machine: Definition, data: Mapping[str, Any]) -> i.Standing:
+    names = [filled(claim.name, data) for claim in machine.claims]
+    return {name: [Claimant("another")] * max(one.limit for one in machine.claims) for name in names}
+
+
+def _beginning(machine: Definition, at: Snapshot) -> Iterator[Trial]:
+    what = "its claims are free" if at.claims else "its time comes"
+    yield Trial(what, i.Tick(standing={}), at, must=not at.paused)
+    if machine.claims and not at.claims:
+        taken = _taken(machine, at.data)
+        for on_conflict in ("wait", "reject"):
+            late = replace(at, on_conflict=on_conflict)
+            yield Trial(
+                "its time comes, and others hold what it claims", i.Tick(standing=taken), late, must=not at.paused
+            )
+
+
+def _children(at: Snapshot, phase: Joining) -> Iterator[Trial]:
+    for index in phase.live:
+        for outcome in OUTCOMES:
+            over = i.ChildOver(index, child_id(at, index), outcome)
+            yield Trial(f"child {index} ends as {outcome}", over, at, must=True)
 
 
 def _due(at: Snapshot, name: str) -> Snapshot:

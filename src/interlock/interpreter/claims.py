@@ -3,7 +3,8 @@
 1. All of an operation's claims are taken in one commit, or none: nobody holds some and waits for others. The store sees to it, by
    `in_the_way`, when it commits; so a decision may assume that they are free, and is made anew with what really stands there if not.
 2. Who waits, waits in order: whoever waits for the same longer is in the way as much as whoever holds it.
-3. What an ancestor holds is no obstacle to its descendants, and who waits for it would wait for them: only other holders are in their way.
+3. What an ancestor holds is no obstacle to its descendants. They wait for other holders, never behind those who wait: who waits for what
+   their parent holds waits for them, too.
 """
 
 from __future__ import annotations
@@ -55,12 +56,11 @@ def in_the_way(claimants: Sequence[Claimant], operation: str, ancestors: Collect
     >>> in_the_way([holder, first], "child-of-a", ("a",))
     []
     """
-    inherited = any(one.held and one.operation in ancestors for one in claimants)
     found = []
     for one in claimants:
         if one.operation == operation:
             break
-        if one.operation not in ancestors and (one.held or not inherited):
+        if one.operation not in ancestors and (one.held or not ancestors):
             found.append(one)
     return found
 

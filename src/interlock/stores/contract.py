@@ -141,7 +141,8 @@ class Store(Protocol):
     def waiters(self, after: int, limit: int) -> list[Waiter]:
         """Return operations that wait for claims and may find them free, by their places in the line, above ``after``.
 
-        Left out are those that cannot: others wait longer for each of its claims, or all of those are held.
+        Left out are those that cannot: of each of its claims as many as may hold it hold it, or have waited longer. A child waits for no
+        place in a line, so it is never left out.
         """
         ...
 

@@ -79,7 +79,8 @@ class MemoryStore:
                 del self._claims[name]
         for name, held in wanted.items():
             line = self._claims.setdefault(name, {})
-            self._places += 1
+            if snapshot.id not in line:
+                self._places += 1
             place, _ = line.get(snapshot.id, (self._places, held))
             line[snapshot.id] = place, held
 
@@ -93,14 +94,12 @@ class MemoryStore:
     def waiters(self, after: int, limit: int) -> list[Waiter]:
         first: dict[str, int] = {}
         for name, line in self._claims.items():
-            waiting = [(place, operation) for operation, (place, held) in line.items() if not held]
-            if not waiting:
-                continue
-            place, operation = min(waiting)
-            snapshot = self._snapshots[operation]
-            share = next(claim.limit for claim in snapshot.claims if claim.name == name)
-            if snapshot.parent is not None or len(line) - len(waiting) < share:
-                first[operation] = min(place, first.get(operation, place))
+            waiting = sorted((place, operation) for operation, (place, held) in line.items() if not held)
+            for rank, (place, operation) in enumerate(waiting, start=len(line) - len(waiting)):
+                snapshot = self._snapshots[operation]
+                share = next(claim.limit for claim in snapshot.claims if claim.name == name)
+                if snapshot.parent is not None or rank < share:
+                    first[operation] = min(place, first.get(operation, place))
         found = []
         for operation, place in sorted(first.items(), key=lambda one: one[1]):
             if place > after:

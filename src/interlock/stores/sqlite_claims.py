@@ -12,9 +12,9 @@ from interlock.interpreter.snapshot import Snapshot
 __all__ = ["claim", "free", "standing", "waiting"]
 
 _STANDING = "SELECT operation, held FROM claim WHERE name=? ORDER BY held DESC, place LIMIT ?"
-_WAITING = """SELECT min(place), operation FROM claim AS mine WHERE held = 0
-AND place = (SELECT min(place) FROM claim AS line WHERE line.name = mine.name AND line.held = 0)
-AND (kin OR (SELECT count(*) FROM claim AS taken WHERE taken.name = mine.name AND taken.held = 1) < share)
+_WAITING = """SELECT min(place), operation FROM
+(SELECT *, row_number() OVER (PARTITION BY name ORDER BY place) AS rank FROM claim WHERE held = 0) AS mine
+WHERE kin OR rank + (SELECT count(*) FROM claim AS taken WHERE taken.name = mine.name AND taken.held = 1) <= share
 GROUP BY operation HAVING min(place) > ? ORDER BY 1 LIMIT ?"""
 
 
@@ -47,7 +47,8 @@ def claim(db: sqlite3.Connection, snapshot: Snapshot) -> None:
     kin = snapshot.parent is not None
     for one in snapshot.claims:
         if one.name in known:
-            db.execute("UPDATE claim SET held=? WHERE operation=? AND name=?", (one.held, snapshot.id, one.name))
+            row = (one.held, one.limit, snapshot.id, one.name)
+            db.execute("UPDATE claim SET held=?, share=? WHERE operation=? AND name=?", row)
         else:
             row = (one.name, snapshot.id, one.held, one.limit, kin)
             db.execute("INSERT INTO claim (name, operation, held, share, kin) VALUES (?, ?, ?, ?, ?)", row)
