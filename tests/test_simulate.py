@@ -148,7 +148,7 @@ def test_an_outcome_without_its_token_is_recorded_for_another_attempt(monkeypatc
         return phase
 
     monkeypatch.setattr(attempts, "running", trusting)
-    assert "which never came back with one" in found(600)
+    assert found(600, saying="which never came back with one")
 
 
 def test_an_undo_that_does_not_wait_for_the_end_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
