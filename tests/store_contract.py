@@ -300,10 +300,10 @@ class StoreContract:
         parent = f.Entered("many", "parent", children=2)
         entries = [started(id, parent, f.ChildIssued(0, f"{id}.1.0")) for id in "cab"]
         store.commit([*entries, started("idle", parent)])
-        assert [one.id for one in store.joining("", 2)] == ["a", "b"]
-        assert store.joining("b", 10) == [entries[0].snapshot]
+        assert [one.id for one in store.awaiting("", 2)] == ["a", "b"]
+        assert store.awaiting("b", 10) == [entries[0].snapshot]
         store.commit([decided(entries[0].snapshot, f.ChildEnded(0, "succeeded"))])
-        assert [one.id for one in store.joining("", 10)] == ["a", "b"]
+        assert [one.id for one in store.awaiting("", 10)] == ["a", "b"]
 
     def test_who_owns_something_is_found_until_it_ends(self, store: Store) -> None:
         entries = [started(id, f.Entered("one"), f.Issued("w1"), f.Owned("port", id)) for id in "cab"]

@@ -65,7 +65,7 @@ NEXT: dict[type, st.SearchStrategy[tuple[f.Fact, ...]]] = {
     Waiting: st.one_of(st.tuples(ENTERED), st.tuples(ON_PAUSE), st.tuples(st.just(f.TimerFired("within")), ENTERED)),
     Stuck: st.one_of(st.tuples(st.just(f.Retried("ann"))), st.tuples(st.just(f.Overrode("one")), ENTERED)),
     Beginning: st.one_of(st.tuples(TAKEN, ENTERED), st.tuples(ON_PAUSE), st.tuples(AWAITED), st.tuples(OVER)),
-    Joining: st.tuples(st.one_of(ON_PAUSE, ENTERED)),
+    Joining: st.one_of(st.tuples(ON_PAUSE), st.tuples(ENTERED)),
     Ended: st.tuples(st.just(f.Overrode("one")), ENTERED),
 }  # fmt: skip
 
@@ -166,7 +166,7 @@ class StoresAgree(RuleBasedStateMachine):
     @rule(place=st.integers(0, 9), after=st.sampled_from(["", "op-3"]), limit=st.integers(1, 9))
     def ask_who_waits_and_who_owns(self, place: int, after: str, limit: int) -> None:
         self.both("waiters", place, limit)
-        self.both("joining", after, limit)
+        self.both("awaiting", after, limit)
         self.both("owning", after, limit)
 
     @rule(operation=st.sampled_from(IDS), after=st.integers(0, 20), limit=st.integers(1, 9))

@@ -11,6 +11,7 @@ from interlock.definition.declare import Children, Claim, Final, Group, Retry, R
 from interlock.definition.machine import Definition, Machine
 from interlock.errors import (
     ActionsMismatch,
+    ClaimTaken,
     Conflict,
     Fail,
     IllegalData,
@@ -43,6 +44,7 @@ __all__ = [
     "ActionsMismatch",
     "Children",
     "Claim",
+    "ClaimTaken",
     "Conflict",
     "Definition",
     "Event",

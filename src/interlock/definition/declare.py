@@ -172,13 +172,17 @@ class Retry:
         return min(grown, self.max_delay)
 
 
+OnConflict = Literal["reject", "wait", "preempt"]
+"""What a start does about a claim that others hold: it is refused, it waits in order, or it has the holder cancelled and waits."""
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """A named resource that an operation holds while it lives; ``name`` may use fields of the data: ``"host:{source}"``."""
 
     name: str
     limit: int = 1
-    on_conflict: Literal["reject", "wait", "preempt"] = "reject"
+    on_conflict: OnConflict = "reject"
 
     def __post_init__(self) -> None:
         _expect("Claim", self, str, "text", "name", "on_conflict")

@@ -16,6 +16,7 @@ import asyncio
 import concurrent.futures
 import inspect
 import logging
+import threading
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,8 @@ from msgspec import structs
 from interlock.definition.machine import Definition
 from interlock.errors import IllegalData, InterlockError, LimitExceeded, StaleToken, Unavailable
 from interlock.interpreter.facts import Failure
-from interlock.interpreter.inputs import Done, Failed, Perform, Silent, Stopped
+from interlock.interpreter.inputs import Done, Failed, Owns, Perform, Silent, Stopped
+from interlock.interpreter.phases import Own
 from interlock.interpreter.snapshot import Snapshot
 from interlock.runtime.actions import Actions, Bound, Event, checked, failure_of, typed
 from interlock.runtime.operation import Operation, Stopping
@@ -51,8 +53,8 @@ class Attempt:
     """
 
     __slots__ = (
-        "_acting", "_beat", "_began", "_delay", "_in_thread", "_machine", "_operation", "_perform", "_previous", "_snapshot", "_task",
-        "_watch", "_worker", "abandoned", "actions", "id", "over", "stopping", "token",
+        "_acting", "_beat", "_began", "_delay", "_in_thread", "_machine", "_operation", "_owning", "_perform", "_previous", "_snapshot",
+        "_task", "_watch", "_worker", "abandoned", "actions", "id", "over", "stopping", "token",
     )  # fmt: skip
 
     def __init__(
@@ -82,6 +84,7 @@ class Attempt:
         self._beat = 0.0
         self._delay = 0.0
         self._watch: asyncio.TimerHandle | None = None
+        self._owning: set[concurrent.futures.Future[None]] = set()
         self._task = worker.loop.create_task(self._run())
 
     def __repr__(self) -> str:
@@ -128,6 +131,36 @@ class Attempt:
             Progress(self.id, self.token, now, float(done), None if total is None else float(total), unit, message)
         )
 
+    def owning(self, own: Own, gone: bool) -> concurrent.futures.Future[None]:
+        """Have it recorded that the operation owns something, or no longer."""
+        for text in (own.kind, own.id):
+            self._worker.limits.text("own_characters", text, f"what operation `{self.id}` owns")
+        recorded: concurrent.futures.Future[None] = concurrent.futures.Future()
+        recorded.set_running_or_notify_cancel()  # from here on nobody cancels it
+        self._owning.add(recorded)
+        input = Owns(self.token, own.kind, own.id, gone)
+        if threading.get_ident() == self._worker.thread:
+            self._record(input, recorded)
+        else:
+            self._worker.loop.call_soon_threadsafe(self._record, input, recorded)
+        return recorded
+
+    def _record(self, input: Owns, recorded: concurrent.futures.Future[None]) -> None:
+        def answered(answer: Snapshot | BaseException) -> None:
+            if isinstance(answer, Unavailable) and not self.abandoned:
+                self._worker.loop.call_later(1.0, self._record, input, recorded)
+            elif isinstance(answer, BaseException):
+                recorded.set_exception(answer)
+            else:
+                recorded.set_result(None)
+
+        self._worker.ledger.ask(self.id, input, answered)
+
+    async def _all_recorded(self) -> None:
+        """Wait for what the action said it owns. Raises what refused it: an outcome does not count without it."""
+        for recorded in self._owning:
+            await asyncio.wrap_future(recorded)
+
     # The task
 
     async def _run(self) -> None:
@@ -156,6 +189,8 @@ class Attempt:
                 return await self._choose(perform.conditions)
             bound = self._bound()
             result = await self._call(bound, self._operation_with(self._snapshot.data))
+            if self._owning:
+                await self._all_recorded()
         except Stopping as error:
             return Stopped(self.token, self._worker.own_offer()) if self.stopping else self._failed(failure_of(error))
         except asyncio.CancelledError as error:
@@ -185,7 +220,7 @@ class Attempt:
         own = typed(self.actions.data_type, data, f"operation `{snapshot.id}`")
         return Operation(
             snapshot.id, snapshot.machine, snapshot.version, perform.state, own, perform.key,
-            perform.token, perform.number, perform.recover, self,
+            perform.token, perform.number, perform.recover, self, snapshot.owned,
         )  # fmt: skip
 
     async def _call(self, bound: Bound, operation: Operation[Any]) -> Any:

@@ -1,10 +1,12 @@
-"""How busy the workers are that could perform what an operation waits for: what `why` says of a full queue."""
+"""Whom an operation waits for: busy workers, holders of its claims, its children. What `why` says of them."""
 
 from __future__ import annotations
 
-from interlock.interpreter.snapshot import Queued, Snapshot
+from interlock.interpreter.children import child_id
+from interlock.interpreter.snapshot import Beginning, Joining, Queued, Snapshot
 from interlock.interpreter.why import Load
 from interlock.stores.contract import Lease, Store
+from interlock.stores.stored import standing_of
 
 __all__ = ["COUNTED", "load_before"]
 
@@ -13,8 +15,14 @@ COUNTED = 1_000
 
 
 def load_before(store: Store, snapshot: Snapshot, now: float) -> tuple[list[Lease], Load]:
-    """Return all leases, and for an operation that is queued how busy those workers are that could perform its next attempt."""
+    """Return all leases, and whom an operation waits for; of one that is queued, how busy those are who could perform its attempt."""
     leases, phase = store.leases(), snapshot.phase
+    if isinstance(phase, Beginning) and snapshot.claims:
+        return leases, Load(standing=standing_of(store, snapshot))
+    if isinstance(phase, Joining):
+        ids = [child_id(snapshot, index) for index in phase.live]
+        found = {one.id: one.status for one in store.load(ids)}
+        return leases, Load(children={id: found.get(id) for id in ids})
     if not isinstance(phase, Queued):
         return leases, Load()
     serving = [one for one in leases if phase.queue in one.queues and snapshot.machine in one.machines]

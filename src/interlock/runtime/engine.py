@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from datetime import datetime
 from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar, overload
@@ -16,6 +17,7 @@ from typing import Any, TypeVar, overload
 from msgspec import structs
 
 from interlock.definition.data import fit
+from interlock.definition.declare import OnConflict
 from interlock.definition.duration import Duration
 from interlock.definition.machine import Definition, Machine, data_type_of, definition_of
 from interlock.errors import Conflict, Refused, Unknown
@@ -34,7 +36,7 @@ from interlock.runtime.handle import Handle
 from interlock.runtime.ledger import Ledger
 from interlock.runtime.limits import Limits
 from interlock.runtime.session import Session
-from interlock.runtime.starting import bounds_of, id_for, same_start
+from interlock.runtime.starting import beginning, bounds_of, id_for, policy, same_start
 from interlock.runtime.worker import Worker
 from interlock.stores.contract import Lease, Page, Progress, Record, Store
 from interlock.stores.opening import open_store
@@ -46,8 +48,6 @@ D = TypeVar("D")
 
 class Interlock(Asking):
     """An engine over a store. Use it as ``async with``; it opens the store and, if it has actions, begins to perform operations.
-
-    Claims are declared by machines but not enforced yet, and operations of machines with children cannot be started yet.
 
     Args:
         store: ``memory:``, ``sqlite:///file.db`` (see `interlock.stores.opening`), or a store.
@@ -177,13 +177,15 @@ class Interlock(Asking):
     async def start(
         self, machine: type[Machine[D]], data: D | Mapping[str, Any] | None = None, *, key: str | None = None, state: str | None = None,
         deadline: Duration | None = None, timeouts: Mapping[str, Duration] | None = None, within: Mapping[str, Duration] | None = None,
-        retries: Mapping[str, int] | None = None, breakpoints: Iterable[str] = (), by: str | None = None, **fields: Any,
+        retries: Mapping[str, int] | None = None, breakpoints: Iterable[str] = (), delay: Duration | None = None,
+        at: datetime | None = None, on_conflict: OnConflict | None = None, by: str | None = None, **fields: Any,
     ) -> Handle[D]: ...  # fmt: skip
     @overload
     async def start(
         self, machine: Definition | str, data: Mapping[str, Any] | None = None, *, key: str | None = None, state: str | None = None,
         deadline: Duration | None = None, timeouts: Mapping[str, Duration] | None = None, within: Mapping[str, Duration] | None = None,
-        retries: Mapping[str, int] | None = None, breakpoints: Iterable[str] = (), by: str | None = None, **fields: Any,
+        retries: Mapping[str, int] | None = None, breakpoints: Iterable[str] = (), delay: Duration | None = None,
+        at: datetime | None = None, on_conflict: OnConflict | None = None, by: str | None = None, **fields: Any,
     ) -> Handle[dict[str, Any]]: ...  # fmt: skip
     async def start(
         self,
@@ -197,6 +199,9 @@ class Interlock(Asking):
         within: Mapping[str, Duration] | None = None,
         retries: Mapping[str, int] | None = None,
         breakpoints: Iterable[str] = (),
+        delay: Duration | None = None,
+        at: datetime | None = None,
+        on_conflict: OnConflict | None = None,
         by: str | None = None,
         **fields: Any,
     ) -> Handle[Any]:
@@ -211,10 +216,13 @@ class Interlock(Asking):
             timeouts, within: by state, in place of the machine's.
             retries: attempts by state, in place of the machine's.
             breakpoints: states before which it pauses.
+            delay, at: it begins, and takes its claims, after this time, or at this moment; ``deadline`` counts from now all the same.
+            on_conflict: what to do where others hold what it claims, in place of what its machine says: ``reject``, ``wait``, ``preempt``.
             by: who asks.
             fields: the data's fields one by one; they go before those of ``data``.
 
         Raises:
+            ClaimTaken: others hold what it claims, and it is not to wait; the error names them.
             IllegalData: the data does not fit the machine.
             KeyReused: the key stands for an operation with other data.
             LimitExceeded: something is larger than the limit in force.
@@ -236,6 +244,8 @@ class Interlock(Asking):
         operation = self._new_id() if key is None else id_for(self._limits, definition, key)
         self._limits.text("id_characters", operation, "operation id")
         input = i.Start(operation, given, state, self._who(by), bounds, breaks)
+        begins = beginning(self._clock.now(), delay, at)
+        input = structs.replace(input, not_before=begins, on_conflict=policy(on_conflict))
         try:
             snapshot = await self._begin(definition, input)
         except Conflict as error:
@@ -337,6 +347,11 @@ class Interlock(Asking):
         return await self._committer.call(
             lambda store: store.search(machine=name, status=wanted, state=state, cursor=cursor, limit=limit)
         )
+
+    async def owned(self, after: str = "", limit: int = 100) -> tuple[Snapshot, ...]:
+        """Return operations that own something and have not ended, by id, above ``after``; see ``owned`` of each."""
+        self._limits.count("page", limit, "limit")
+        return tuple(await self._committer.call(lambda store: store.owning(after, limit)))
 
     async def history(self, id: str, after: int = 0, limit: int = 1_000) -> tuple[Record, ...]:
         """Return an operation's journal from above sequence number ``after``. Raises `Unknown`."""

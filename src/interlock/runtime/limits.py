@@ -24,6 +24,7 @@ class Limits:
         key_characters: an idempotency key.
         by_characters: the name of who asked.
         reason_characters: a reason.
+        own_characters: kind and id of a resource that an operation owns.
         message_characters: the message of a progress report. A longer message of an action's error is cut off.
         breakpoints: states named as breakpoints of one operation.
         page: records or operations in one answer.
@@ -39,6 +40,7 @@ class Limits:
     key_characters: int = 256
     by_characters: int = 256
     reason_characters: int = 2_000
+    own_characters: int = 256
     message_characters: int = 2_000
     breakpoints: int = 100
     page: int = 1_000

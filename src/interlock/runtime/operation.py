@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
+from collections.abc import Generator
 from typing import Generic, Protocol, TypeVar
 
-__all__ = ["Listener", "Operation", "Stopping"]
+from interlock.interpreter.phases import Own
+
+__all__ = ["Listener", "Operation", "Receipt", "Stopping"]
 
 D = TypeVar("D")
 
@@ -24,6 +29,27 @@ class Listener(Protocol):
         """Note how far the action is."""
         ...
 
+    def owning(self, own: Own, gone: bool) -> concurrent.futures.Future[None]:
+        """Have it recorded that the operation owns something, or no longer; the future is done when it is."""
+        ...
+
+
+class Receipt:
+    """Done when what was said of a resource is recorded: ``await`` it, or `wait` for it in a plain function.
+
+    No attempt succeeds before all that it said is recorded.
+    """
+
+    def __init__(self, recorded: concurrent.futures.Future[None]) -> None:
+        self._recorded = recorded
+
+    def wait(self) -> None:
+        """Wait in a plain function's thread until it is recorded. Raises what refused it."""
+        self._recorded.result()
+
+    def __await__(self) -> Generator[object, None, None]:
+        return asyncio.wrap_future(self._recorded).__await__()
+
 
 class Operation(Generic[D]):
     """One attempt at one operation, as its action sees it. Make one by hand to test an action alone.
@@ -37,6 +63,7 @@ class Operation(Generic[D]):
         token: grows from attempt to attempt: give it to targets that refuse older ones.
         number: of the attempt, from 1.
         recovering: an earlier attempt was cut off, and nobody knows how far it came.
+        owned: the resources that the operation owns, in the order in which they were made.
 
     >>> op = Operation("op-1", "deploy", 1, "building", {"image": "web"})
     >>> op.data["image"], op.stopping
@@ -51,6 +78,7 @@ class Operation(Generic[D]):
         "key",
         "machine",
         "number",
+        "owned",
         "recovering",
         "state",
         "token",
@@ -69,6 +97,7 @@ class Operation(Generic[D]):
         number: int = 1,
         recovering: bool = False,
         listener: Listener | None = None,
+        owned: tuple[Own, ...] = (),
     ) -> None:
         self.id = id
         self.machine = machine
@@ -79,6 +108,7 @@ class Operation(Generic[D]):
         self.token = token
         self.number = number
         self.recovering = recovering
+        self.owned = owned
         self._listener = listener
         self._stopping = False
 
@@ -115,3 +145,35 @@ class Operation(Generic[D]):
         """
         if self._listener is not None:
             self._listener.reported(done, total, unit, message)
+
+    def owns(self, kind: str, id: str) -> Receipt:
+        """Record that the operation owns a resource: say so, and wait for the receipt, before you make it.
+
+        It cannot end before `disowns` was said of it, unless its final state hands over what is of this kind (``Final(hands_over=...)``).
+
+        Args:
+            kind: what it is: ``"port-binding"``.
+            id: which one.
+
+        >>> op = Operation("op-1", "deploy", 1, "building", {})
+        >>> op.owns("disk", "d-7").wait()
+        >>> op.owned
+        (Own(kind='disk', id='d-7'),)
+        """
+        own = Own(kind, id)
+        if own not in self.owned:
+            self.owned = (*self.owned, own)
+        return self._told(own, gone=False)
+
+    def disowns(self, kind: str, id: str) -> Receipt:
+        """Record that a resource is given back."""
+        own = Own(kind, id)
+        self.owned = tuple(one for one in self.owned if one != own)
+        return self._told(own, gone=True)
+
+    def _told(self, own: Own, gone: bool) -> Receipt:
+        if self._listener is not None:
+            return Receipt(self._listener.owning(own, gone))
+        recorded: concurrent.futures.Future[None] = concurrent.futures.Future()
+        recorded.set_result(None)
+        return Receipt(recorded)

@@ -1,12 +1,14 @@
-"""What a start is made of: the caller's bounds, and the id that an idempotency key stands for."""
+"""What a start is made of: the caller's bounds, when it begins, and the id that an idempotency key stands for."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from datetime import datetime
+from typing import Any, get_args
 
 from interlock.definition.data import fit
+from interlock.definition.declare import OnConflict
 from interlock.definition.duration import Duration, seconds
 from interlock.definition.machine import Definition
 from interlock.errors import KeyReused, Refused
@@ -14,7 +16,7 @@ from interlock.interpreter.facts import Bounds, Started
 from interlock.runtime.limits import Limits
 from interlock.stores.contract import Record
 
-__all__ = ["bounds_of", "id_for", "same_start"]
+__all__ = ["beginning", "bounds_of", "id_for", "policy", "same_start"]
 
 
 def bounds_of(
@@ -39,6 +41,31 @@ def bounds_of(
         )
     except ValueError as error:
         raise Refused(str(error)) from None
+
+
+def beginning(now: float, delay: Duration | None, at: datetime | None) -> float | None:
+    """Return when an operation begins, None for now. Raises `Refused` for what is no time.
+
+    >>> beginning(100.0, "1m", None)
+    160.0
+    """
+    if delay is not None and at is not None:
+        raise Refused("start: give either delay= or at=, not both")
+    if at is not None:
+        if at.tzinfo is None:
+            raise Refused(f"start(at={at!r}): a time without its zone; use datetime.now(UTC), or say tzinfo=")
+        return at.timestamp()
+    try:
+        return None if delay is None else now + seconds(delay)
+    except ValueError as error:
+        raise Refused(str(error)) from None
+
+
+def policy(on_conflict: str | None) -> str:
+    """Return what is to be done about claims that others hold; ``""``: what the machine says. Raises `Refused` for anything else."""
+    if on_conflict is not None and on_conflict not in get_args(OnConflict):
+        raise Refused(f"start(on_conflict={on_conflict!r}): use one of {', '.join(get_args(OnConflict))}")
+    return on_conflict or ""
 
 
 def id_for(limits: Limits, machine: Definition, key: str) -> str:

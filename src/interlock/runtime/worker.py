@@ -9,7 +9,8 @@ Theory of operation:
     share transactions.
 3.  Effects come from the ledger after their commit: `Perform` begins an attempt, `Cut` ends one, `Wake` and the timers of what is held are
     set on the loop.
-4.  A stop offers no more, waits for or ends what runs (each state says which), hands over what did not end in time, and gives the lease
+4.  What operations mean to each other is carried out and looked after by `between`.
+5.  A stop offers no more, waits for or ends what runs (each state says which), hands over what did not end in time, and gives the lease
     back only if nothing is left under it.
 """
 
@@ -18,15 +19,17 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import logging
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from interlock.errors import InterlockError, StaleToken, Unavailable
 from interlock.interpreter.inputs import Cut, Effect, Input, Lapsed, Offer, Perform, Tick, Wake
-from interlock.interpreter.snapshot import Running, Snapshot, timer_at
+from interlock.interpreter.snapshot import Ended, Running, Snapshot, timer_at
 from interlock.runtime.actions import Actions
 from interlock.runtime.attempt import Attempt
+from interlock.runtime.between import Between, Sight
 from interlock.runtime.ledger import Ledger
 from interlock.runtime.limits import Limits
 from interlock.runtime.session import Session
@@ -46,6 +49,7 @@ class Look:
     left: Sequence[tuple[Lease, Sequence[Snapshot]]] = ()
     due: Sequence[Snapshot] = ()
     next_due: float | None = None
+    between: Sight = field(default_factory=Sight)
 
 
 @dataclass(slots=True)
@@ -105,12 +109,13 @@ class Worker:
         self._threads: concurrent.futures.ThreadPoolExecutor | None = None
         self._rounds: asyncio.Task[None] | None = None
         self._offer = Offer("")
+        self._between = Between(self)
 
     # Life
 
     async def start(self) -> None:
         """Take a lease and begin. Raises `Unavailable` if the store cannot record the lease."""
-        self.loop = asyncio.get_running_loop()
+        self.loop, self.thread = asyncio.get_running_loop(), threading.get_ident()
         self._session.on_lost = self._lost
         self._session.on_begun = self._begun
         self.ledger.carry_out = self.carry_out
@@ -137,7 +142,7 @@ class Worker:
         self.ledger.forget()
 
     async def stop(self, grace_seconds: float, stubborn_seconds: float = 5.0) -> None:
-        """Rule 4: stop in order.
+        """Rule 5: stop in order.
 
         Args:
             grace_seconds: how long attempts in states with ``on_stop="wait"`` are waited for before they are handed over.
@@ -149,6 +154,7 @@ class Worker:
         rounds, self._rounds = self._rounds, None
         rounds.cancel()
         await asyncio.wait([rounds])
+        await self._between.stop()
         for attempt in [*self.attempts.values()]:
             if attempt.on_stop == "handover":
                 attempt.stop()
@@ -226,6 +232,12 @@ class Worker:
     def carry_out(self, snapshot: Snapshot, effects: tuple[Effect, ...]) -> None:
         """Rule 3."""
         phase, operation = snapshot.phase, snapshot.id
+        if isinstance(phase, Ended):
+            if snapshot.parent is not None and not self.stopping:
+                self._between.ended(snapshot)
+            machine = self.ledger.machines.get((snapshot.machine, snapshot.version))
+            if machine is not None and machine.claims:
+                self._nudge.set()
         if isinstance(phase, Running) and phase.worker == self._session.name:
             for effect in effects:
                 if type(effect) is Perform:
@@ -244,8 +256,9 @@ class Worker:
             attempt.stop()
         for effect in effects:
             if type(effect) is not Wake:
-                continue
-            if self._room() > 0 or effect.at > self.clock.now():
+                if not self.stopping:
+                    self._between.carry_out(snapshot, effect)
+            elif self._room() > 0 or effect.at > self.clock.now():
                 self.nudge_at(effect.at)
             else:
                 self._backlog = True
@@ -340,13 +353,14 @@ class Worker:
         left = False
         for lease, held in look.left:
             left |= await self._take_over(lease, held, now)
-        await self._learn(look.due)
+        await self.learn(look.due)
         self._passed_over, answers = 0, []
         for snapshot in look.due:
             served, timer = self.serves(snapshot.machine, snapshot.version), timer_at(snapshot)
             self._passed_over += not served
             if served or (timer is not None and timer <= now):
-                answers.append(self._give(snapshot, Tick(self.offer(snapshot.machine, snapshot.version))))
+                answers.append(self.give(snapshot, Tick(self.offer(snapshot.machine, snapshot.version))))
+        answers += await self._between.go_on(look.between)
         if answers:
             await asyncio.wait(answers)
         more = len(look.due) >= limit
@@ -354,10 +368,8 @@ class Worker:
         next_due = look.next_due
         if answers and not more:  # what was due hid what comes after it
             next_due = await self.ledger.committer.call(self._next_due)
-        if next_due is not None and (
-            next_due > now or not answers
-        ):  # what could not be moved now waits for the next poll
-            self.nudge_at(next_due)
+        if next_due is not None and (next_due > now or not answers):
+            self.nudge_at(next_due)  # what is due and could not be moved waits for the next poll
         return more and self._room() > 0 and (bool(answers) or self._passed_over < 10 * BATCH)
 
     def _look(self, store: Store, now: float, room: bool, limit: int) -> Look:
@@ -365,17 +377,20 @@ class Worker:
         machines = self._actions.keys()
         due = store.due(machines, queues, now, limit)
         left = [(lease, store.held(lease.worker, BATCH)) for lease in self._session.lapsed(store.leases(), now)]
-        return Look(left, due, None if due else store.next_due(machines, queues))
+        next_due = None if due else store.next_due(machines, queues)
+        return Look(left, due, next_due, self._between.look(store, now))
 
     def _next_due(self, store: Store) -> float | None:
         return store.next_due(self._actions.keys(), self._queues if self._room() > 0 else frozenset())
 
-    async def _learn(self, snapshots: Sequence[Snapshot]) -> None:
+    async def learn(self, snapshots: Sequence[Snapshot]) -> None:
+        """Have the definitions at hand that operations run."""
         for key in {(one.machine, one.version): None for one in snapshots}:
             if key not in self.ledger.machines:
                 await self.ledger.definition(*key)
 
-    def _give(self, snapshot: Snapshot, input: Tick | Lapsed) -> asyncio.Future[Snapshot]:
+    def give(self, snapshot: Snapshot, input: Tick | Lapsed) -> asyncio.Future[Snapshot]:
+        """Give an input with an offer to an operation as it was seen, and release the offer."""
         answer = self.ledger.post(snapshot.id, input, snapshot)
         answer.add_done_callback(_log_failure)
         if input.offer is not None:
@@ -388,13 +403,13 @@ class Worker:
         if held and lease.worker not in self._taken:
             log.warning("worker %s takes over what %s left: its lease has lapsed", self._session.name, lease.worker)
         while held:
-            await self._learn(held)
+            await self.learn(held)
             answers = []
             for snapshot in held:
                 offer = self.offer(snapshot.machine, snapshot.version)
                 if offer is None and self.serves(snapshot.machine, snapshot.version):
                     break
-                answers.append(self._give(snapshot, Lapsed(lease.worker, offer)))
+                answers.append(self.give(snapshot, Lapsed(lease.worker, offer)))
             self._taken[lease.worker] = self._taken.get(lease.worker, 0) + len(answers)
             if not answers:
                 return True

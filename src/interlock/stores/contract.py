@@ -146,8 +146,8 @@ class Store(Protocol):
         """
         ...
 
-    def joining(self, after: str, limit: int) -> list[Snapshot]:
-        """Return operations with children that are not over, by id, above ``after``."""
+    def awaiting(self, after: str, limit: int) -> list[Snapshot]:
+        """Return operations that wait for others, by id, above ``after``: for children, or for whom they preempt."""
         ...
 
     def owning(self, after: str, limit: int) -> list[Snapshot]:

@@ -11,9 +11,9 @@ from interlock.interpreter.inputs import Claimant
 from interlock.interpreter.snapshot import Queued, Running, Snapshot, timer_at
 from interlock.stores.contract import Entry, Lease, Page, Progress, Record, Waiter
 from interlock.stores.stored import (
+    awaits,
     document_text,
     encode,
-    joins,
     owns,
     place_of,
     read_facts,
@@ -107,8 +107,8 @@ class MemoryStore:
                 found.append(Waiter(place, snapshot, standing_of(self, snapshot)))
         return found[:limit]
 
-    def joining(self, after: str, limit: int) -> list[Snapshot]:
-        found = [one for one, snapshot in self._snapshots.items() if one > after and joins(snapshot)]
+    def awaiting(self, after: str, limit: int) -> list[Snapshot]:
+        found = [one for one, snapshot in self._snapshots.items() if one > after and awaits(snapshot)]
         return self.load(sorted(found)[:limit])
 
     def owning(self, after: str, limit: int) -> list[Snapshot]:

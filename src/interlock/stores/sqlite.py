@@ -26,9 +26,9 @@ from interlock.stores import sqlite_claims as claims
 from interlock.stores.contract import Entry, Lease, Page, Progress, Record, Waiter
 from interlock.stores.sqlite_schema import bring_up_to_date
 from interlock.stores.stored import (
+    awaits,
     document_text,
     encode,
-    joins,
     owns,
     place_of,
     read_facts,
@@ -58,7 +58,7 @@ ORDER BY timer_at, key LIMIT ?"""
 _REPORT = """INSERT INTO progress VALUES (?, ?, ?) ON CONFLICT (operation)
 DO UPDATE SET token=excluded.token, report=excluded.report WHERE excluded.token >= token"""
 _ENDLESS = float("inf")
-_JOINS, _OWNS = 1, 2
+_AWAITS, _OWNS = 1, 2
 
 
 class _Lost(Exception):
@@ -275,8 +275,8 @@ class SqliteStore:
         sql = "SELECT snapshot FROM operation WHERE marks IS NOT NULL AND marks & ? AND id > ? ORDER BY id LIMIT ?"
         return self._snapshots(sql, (mark, after, limit))
 
-    def joining(self, after: str, limit: int) -> list[Snapshot]:
-        return self._marked(_JOINS, after, limit)
+    def awaiting(self, after: str, limit: int) -> list[Snapshot]:
+        return self._marked(_AWAITS, after, limit)
 
     def owning(self, after: str, limit: int) -> list[Snapshot]:
         return self._marked(_OWNS, after, limit)
@@ -395,7 +395,7 @@ def _places(snapshot: Snapshot) -> tuple[str | None, str | None, float | None, f
 
 
 def _marks_of(snapshot: Snapshot) -> int | None:
-    return (_JOINS * joins(snapshot) + _OWNS * owns(snapshot)) or None
+    return (_AWAITS * awaits(snapshot) + _OWNS * owns(snapshot)) or None
 
 
 def _start(snapshot: Snapshot) -> _Row:

@@ -50,8 +50,8 @@ def claim(db: sqlite3.Connection, snapshot: Snapshot) -> None:
             row = (one.held, one.limit, snapshot.id, one.name)
             db.execute("UPDATE claim SET held=?, share=? WHERE operation=? AND name=?", row)
         else:
-            row = (one.name, snapshot.id, one.held, one.limit, kin)
-            db.execute("INSERT INTO claim (name, operation, held, share, kin) VALUES (?, ?, ?, ?, ?)", row)
+            new = (one.name, snapshot.id, one.held, one.limit, kin)
+            db.execute("INSERT INTO claim (name, operation, held, share, kin) VALUES (?, ?, ?, ?, ?)", new)
 
 
 def waiting(db: sqlite3.Connection, after: int, limit: int) -> list[tuple[int, str]]:

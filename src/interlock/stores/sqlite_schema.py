@@ -9,8 +9,8 @@
 | ``claim`` | who holds what, or waits for it; ``place`` is the order of asking, ``share`` how many may hold it, ``kin``: a child |
 
 Of an operation's columns ``worker`` is set only while an attempt runs; ``queue`` and ``ready_at`` only for what waits in a queue and is
-not paused; ``timer_at`` only for what nobody performs. ``marks``
-is set for who has children that live (1), or owns something (2). So the partial indexes hold what can move, and nothing of what has ended.
+not paused; ``timer_at`` only for what nobody performs. ``marks`` is set for who waits for children, or for whom it preempts (1), or owns
+something (2). So the partial indexes hold what can move, and nothing of what has ended.
 
 The file says whose it is (``application_id``) and what its schema is (``user_version``). A schema that was released is never edited: a
 change is one more step in `STEPS`, carried out together with the change of number, in one transaction.

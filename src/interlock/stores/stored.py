@@ -12,14 +12,14 @@ from interlock.errors import Refused
 from interlock.interpreter.claims import family
 from interlock.interpreter.facts import Fact
 from interlock.interpreter.inputs import Claimant
-from interlock.interpreter.phases import Joining
+from interlock.interpreter.phases import Beginning, Joining
 from interlock.interpreter.snapshot import Snapshot
 from interlock.stores.contract import Store
 
 __all__ = [
+    "awaits",
     "document_text",
     "encode",
-    "joins",
     "owns",
     "place_of",
     "read_facts",
@@ -33,9 +33,12 @@ read_facts = msgspec.json.Decoder(tuple[Fact, ...]).decode
 read_snapshot = msgspec.json.Decoder(Snapshot).decode
 
 
-def joins(snapshot: Snapshot) -> bool:
-    """Return whether an operation has children that are not over."""
-    return isinstance(snapshot.phase, Joining) and bool(snapshot.phase.live)
+def awaits(snapshot: Snapshot) -> bool:
+    """Return whether an operation waits for others that it has to look after: its children, or whom it preempts."""
+    phase = snapshot.phase
+    if isinstance(phase, Joining):
+        return bool(phase.live)
+    return isinstance(phase, Beginning) and bool(snapshot.preempts)
 
 
 def owns(snapshot: Snapshot) -> bool:
