@@ -27,8 +27,9 @@ from interlock import (
 )
 from interlock.compute.fake_hypervisor import FakeHypervisor
 from interlock.compute.live_migration import LiveMigration, Move, live_migration
-from interlock.interpreter.facts import AttemptLost, CutAsked, TimerFired
+from interlock.interpreter.facts import AttemptLost, ChildIssued, CutAsked, TimerFired
 from interlock.testing import CRASHES, HANGS, Kit, NeverQuiet
+from tests.machines import Drain, Migration
 
 MOVE = {"instance": "vm-1", "source": "a", "destination": "b"}
 
@@ -359,6 +360,18 @@ async def test_in_an_async_test_the_tests_own_loop_goes_on() -> None:
     kit.start(**MOVE).expect(status="succeeded")
     await asyncio.sleep(0)
     assert len(asked) == 1 and asked[0] is not asyncio.get_running_loop()
+
+
+def test_a_parent_state_starts_children_of_machines_that_the_kit_knows() -> None:
+    where = {"host": "a", "source": "a", "destination": "b"}
+    kit = Kit(Drain, children=[Migration])
+    op = kit.start(guests=["vm-1", "vm-2"], **where)
+    op.expect(status="succeeded", visited=["disabling", "moving", "drained"])
+    (child, _) = (kit.operation(fact.id) for fact in op.facts if isinstance(fact, ChildIssued))
+    child.expect(status="succeeded", state="completed", data={"instance": "vm-1"})
+    assert child.performed("copying") == 1
+    kit = Kit(Drain)
+    kit.start(guests=["vm-1"], **where).expect(status="failed", undone=["disabling"])
 
 
 def test_a_month_passes_quickly() -> None:

@@ -47,6 +47,7 @@ class Kit:
     Args:
         machine: the machine's class, a `Definition`, or the user's `Actions`, parts of which may be stubbed. Plain functions are called on
             the spot, in no thread.
+        children: other machines, or their actions, that parent states start; what is no `Actions` just succeeds.
         action_seconds: of real time that an action may run without an ``await`` or an end before `NeverQuiet` is raised.
         steps: of the event loop that one call may take; a machine that turns in a circle raises `NeverQuiet` then.
 
@@ -69,18 +70,16 @@ class Kit:
         self,
         machine: type[Machine[Any]] | Definition | Actions[Any],
         *,
+        children: Sequence[type[Machine[Any]] | Definition | Actions[Any]] = (),
         action_seconds: float = 10.0,
         steps: int = 100_000,
     ) -> None:
-        own = machine if isinstance(machine, Actions) else None
         self._machine = machine.definition if isinstance(machine, Actions) else machine
         self.machine = definition_of(self._machine)
-        if own is not None:
-            data_type = own.data_type
-        else:
-            data_type = data_type_of(machine) if isinstance(machine, type) else None
-        self._stage = stage = Stage(lambda: stubs.actions(), action_seconds, steps)
-        self._stubs = stubs = Stubs(self.machine, own, data_type, stage.crash)
+        stubs: list[Stubs] = []
+        self._stage = stage = Stage(lambda: [one.actions() for one in stubs], action_seconds, steps)
+        stubs += [_stubs(one, stage) for one in (machine, *children)]
+        self._stubs = stubs[0]
         weakref.finalize(self, stage.close)
         stage.launch()
 
@@ -285,6 +284,14 @@ class Kit:
         self._stage.ask(work)
 
 
+def _stubs(machine: type[Machine[Any]] | Definition | Actions[Any], stage: Stage) -> Stubs:
+    if isinstance(machine, Actions):
+        return Stubs(machine.definition, machine, machine.data_type, stage.crash)
+    return Stubs(
+        definition_of(machine), None, data_type_of(machine) if isinstance(machine, type) else None, stage.crash
+    )
+
+
 class KitOperation:
     """An operation in a `Kit`. What it says is always of the present; its verbs return when everything is quiet."""
 
@@ -357,7 +364,7 @@ class KitOperation:
 
     def _count(self, state: State | str, kind: type[Performed] | type[Issued]) -> int:
         name = state if isinstance(state, str) else state.name
-        self._kit.machine.row(name)
+        self._known(name)
         count, snapshot = 0, None
         for record in self._records:
             for fact in record.facts:
@@ -365,6 +372,11 @@ class KitOperation:
                     count += getattr(snapshot.phase, "kind", "perform") == "perform"
                 snapshot = fold(snapshot, fact, record.at)
         return count
+
+    def _known(self, state: str) -> None:
+        """Refuse a state that its machine does not have, lest a slip of the pen pass; of a child's machine the kit does not know."""
+        if self.snapshot.machine == self._kit.machine.name:
+            self._kit.machine.row(state)
 
     def expect(
         self,
@@ -386,7 +398,7 @@ class KitOperation:
         snapshot = self.snapshot
         wanted_state = state if isinstance(state, str) or state is None else state.name
         if wanted_state is not None:
-            self._kit.machine.row(wanted_state)
+            self._known(wanted_state)
         wrong = [
             f"{what} is {found!r}, not {wanted!r}"
             for what, wanted, found in (

@@ -75,7 +75,7 @@ class Stage:
         now: virtual time in seconds since the epoch.
     """
 
-    def __init__(self, actions: Callable[[], Actions[Any]], action_seconds: float, steps: int) -> None:
+    def __init__(self, actions: Callable[[], list[Actions[Any]]], action_seconds: float, steps: int) -> None:
         self.now = START
         self.store = MemoryStore()
         self._actions = actions
@@ -102,7 +102,7 @@ class Stage:
         name = f"w{len(self._made) + 1}"
         view = View(self.store, Random(0), _Calm(), lambda what: None)
         process = Process(
-            name, view, lambda: self.now, lambda boundary: [self._actions()], _EveryQueue(("",)), self._new_id,
+            name, view, lambda: self.now, lambda boundary: self._actions(), _EveryQueue(("",)), self._new_id,
             lease_seconds=LEASE_SECONDS, poll_seconds=POLL_SECONDS, max_running=1_000_000,
         )  # fmt: skip
         self._made.append(process)
