@@ -57,6 +57,7 @@ class Scenario:
         self.machine: Definition = ALL[0].definition
         self.snapshot: Snapshot | None = None
         self.journal: list[tuple[Fact, float]] = []
+        self.decisions: list[tuple[Definition, list[tuple[float, tuple[Fact, ...]]]]] = []
         self.now = 0.0
         self.offer: i.Offer | None = i.Offer("w1", EVERYWHERE)
         self.worker = "w1"
@@ -79,6 +80,10 @@ class Scenario:
     def give(self, input: i.Input) -> str:
         before = self.snapshot
         decision = decide(self.machine, before, input, self.now)
+        if before is None:
+            self.decisions.append((self.machine, []))
+        if decision.facts:
+            self.decisions[-1][1].append((self.now, decision.facts))
         for fact in decision.facts:
             self.journal.append((fact, self.now))
             self.facts.add(type(fact))

@@ -166,7 +166,12 @@ def test_whatever_the_simulator_does_was_seen() -> None:
         machines = {machine.name: machine for machine in simulation.machines}
         seen: dict[str, Exploration] = {}
         for snapshot in _snapshots(simulation.store):
-            machine = machines[snapshot.machine]
+            machine, phase = machines[snapshot.machine], snapshot.phase
+            children = machine.table[snapshot.state].children
+            if isinstance(phase, Joining) and phase.total != (2 if children and children.each else 1):
+                continue  # exploring gives every such state two items
+            if snapshot.owned:
+                continue  # what actions own is left out of exploring
             if machine.name not in seen:
                 seen[machine.name] = explore(machine)
             for bounded in (snapshot, replace(snapshot, timers={**snapshot.timers, "deadline": 1.0})):

@@ -11,19 +11,15 @@ import pytest
 
 from interlock import (
     ActionsMismatch,
-    Children,
     Event,
     Fail,
-    Final,
     IllegalData,
     Interlock,
     KeyReused,
     LimitExceeded,
-    Machine,
     NotPossible,
     Refused,
     RetryAfter,
-    State,
     StoreFailed,
     Unavailable,
     Unknown,
@@ -319,12 +315,6 @@ async def test_a_key_starts_one_operation(store: Store, depot: Depot) -> None:
 
 
 async def test_starts_that_cannot_be_are_refused_and_leave_nothing(store: Store, depot: Depot) -> None:
-    class Fleet(Machine[Parcel], version=1):
-        moving = State(initial=True, children=Children("delivery"), on={"done": "ok", "failed": "failed"})
-        ok = Final("succeeded")
-        failed = Final("failed")
-        cancelled = Final("cancelled")
-
     async with Interlock(store, [depot.actions()], limits=Limits(payload_bytes=200, breakpoints=2)) as interlock:
         refused: list[tuple[type[Exception], str, Any]] = [
             (IllegalData, "`name` is missing", {}),
@@ -347,8 +337,6 @@ async def test_starts_that_cannot_be_are_refused_and_leave_nothing(store: Store,
                 await interlock.start(Delivery, **given)
         with pytest.raises(Unknown, match="it knows delivery"):
             await interlock.start("delivry", name="a")
-        with pytest.raises(Refused, match="has children in `moving`"):
-            await interlock.start(Fleet, name="a")
         assert (await interlock.list()).snapshots == ()
 
 

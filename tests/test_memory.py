@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from interlock.stores.memory import MemoryStore
+from tests.claims_contract import ClaimsContract
 from tests.store_contract import StoreContract
 
 
-class TestMemory(StoreContract):
+class TestMemory(StoreContract, ClaimsContract):
     @pytest.fixture
     def store(self) -> MemoryStore:
         return MemoryStore()

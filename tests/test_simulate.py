@@ -99,16 +99,17 @@ def test_the_program_says_what_it_saw(capsys: pytest.CaptureFixture[str]) -> Non
 # Mutations: each breaks one thing that the design rests on; the simulator has to find it within so many seeds
 
 
-def found(seeds: int, make: Callable[[int], Simulation] = Simulation) -> str:
-    """Return what the first seed that does not hold says; "" if all of them hold."""
+def found(seeds: int, make: Callable[[int], Simulation] = Simulation, saying: str = "") -> str:
+    """Return what the first seed says that does not hold, and says so; "" if there is none."""
     for seed in range(seeds):
         simulation = make(seed)
         try:
             broken = simulation.play()
         except AssertionError as fault:
             return str(fault)
-        if broken:
-            return "; ".join(broken)
+        said = "; ".join(broken)
+        if said and saying in said:
+            return said
     return ""
 
 
@@ -147,7 +148,7 @@ def test_an_outcome_without_its_token_is_recorded_for_another_attempt(monkeypatc
         return phase
 
     monkeypatch.setattr(attempts, "running", trusting)
-    assert "which never came back with one" in found(600)
+    assert found(600, saying="which never came back with one")
 
 
 def test_an_undo_that_does_not_wait_for_the_end_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,4 +237,4 @@ def test_an_acknowledgement_before_the_commit_is_durable_is_found(monkeypatch: p
         return self._store.commit(entries)
 
     monkeypatch.setattr(View, "commit", lazy)
-    assert "was acknowledged" in found(600)
+    assert found(600, saying="was acknowledged")  # other seeds find what is left behind

@@ -18,12 +18,13 @@ from interlock.errors import Refused, StoreFailed
 from interlock.interpreter.snapshot import Snapshot, fold
 from interlock.stores.contract import Entry, Lease, Progress
 from interlock.stores.sqlite import SqliteStore
+from tests.claims_contract import ClaimsContract
 from tests.house import ROOT
 from tests.store_contract import MACHINES, SEARCH, StoreContract, five_steps, running, started, stepped
 from tests.store_writer import RACED, open_all
 
 
-class TestSqlite(StoreContract):
+class TestSqlite(StoreContract, ClaimsContract):
     @pytest.fixture
     def store(self, path: Path) -> Iterator[SqliteStore]:
         store = SqliteStore(path)

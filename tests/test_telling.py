@@ -7,8 +7,8 @@ from typing import get_args
 import msgspec
 import pytest
 
-from interlock.cli.telling import told
 from interlock.interpreter import facts as f
+from interlock.runtime.telling import told
 
 SAMPLES = [
     f.Started("op", "m", 1, {}, by="ann"),

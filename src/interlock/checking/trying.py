@@ -82,6 +82,9 @@ def starts(machine: Definition) -> Iterator[Trial]:
         start = i.Start("operation", data_of(machine), state=state, bounds=bounds, on_conflict="wait")
         yield Trial(f"an operation starts in `{state}`", start, None)
         yield Trial(f"an operation is to start in `{state}` later", replace(start, not_before=LATER), None)
+        if machine.table[state].kind == "parent":
+            pauses = replace(start, breakpoints=(state,))
+            yield Trial(f"an operation starts in `{state}` and pauses before its children", pauses, None)
         if machine.claims:
             taken = replace(start, standing=_taken(machine, start.data))
             yield Trial(f"an operation that is to start in `{state}` has to wait for its claims", taken, None)

@@ -14,10 +14,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from interlock.cli.telling import one_line, told
 from interlock.definition.machine import Definition
 from interlock.interpreter.facts import Entered
 from interlock.interpreter.snapshot import Running, Snapshot
+from interlock.runtime.telling import one_line, told
 from interlock.stores.contract import Progress, Record
 
 __all__ = ["LiveView"]

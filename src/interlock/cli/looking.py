@@ -11,11 +11,11 @@ import click
 
 from interlock.cli.app import find, json_option, on_store, say_json, store_option, whole_history
 from interlock.cli.machines import where
-from interlock.cli.telling import one_line, told, when
 from interlock.definition.draw import draw
 from interlock.definition.duration import duration_text
 from interlock.interpreter.possible import possible
 from interlock.interpreter.status import STATUS
+from interlock.runtime.telling import one_line, told, when
 
 if TYPE_CHECKING:
     from interlock.interpreter.snapshot import Snapshot

@@ -23,6 +23,7 @@ from interlock.definition.draw import FORMATS
 from interlock.definition.draw import draw as drawn
 from interlock.definition.explain import explain as explained
 from interlock.definition.machine import Definition, Machine
+from interlock.definition.views import explain_views, views_document
 from interlock.errors import Refused
 
 if TYPE_CHECKING:
@@ -55,15 +56,30 @@ def loaded(target: str) -> Definition:
 @click.argument("target", required=False)
 @click.option("--format", "form", type=click.Choice(FORMATS), default="text", show_default=True)
 @click.option("--operation", help="Draw this operation's machine, and where it is.")
+@click.option(
+    "--coverage",
+    type=click.Path(path_type=Path, dir_okay=False),
+    multiple=True,
+    help="Paint which ways the tests took: a file of pytest --interlock-coverage. Several are added up.",
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to a file.")
 @store_option
 @json_option
 def draw(
-    target: str | None, form: str, operation: str | None, output: Path | None, store: str, as_document: bool
+    target: str | None,
+    form: str,
+    operation: str | None,
+    coverage: tuple[Path, ...],
+    output: Path | None,
+    store: str,
+    as_document: bool,
 ) -> None:
     """Draw a machine, or where an operation is in its machine.
 
     With --operation, TARGET may be left out: the operation's own machine is drawn, in the version it runs.
+
+    With --coverage, ways that were taken are green and counted, ways that never were are red and dashed; among them those that every
+    machine has by the rules alone, by failure, timeout and cancel.
 
     \b
     Example:  interlock draw volumes:VolumeResize --format svg -o resize.svg
@@ -79,8 +95,19 @@ def draw(
         machine = loaded(target)
     else:
         raise click.UsageError("name a TARGET (module:Machine or a document), or an --operation")
-    text = drawn(machine, form, current=current, visited=visited)
-    _give(text, output, as_document, {"machine": machine.name, "version": machine.version, "format": form})
+    about: dict[str, Any] = {"machine": machine.name, "version": machine.version, "format": form}
+    if not coverage:
+        return _give(drawn(machine, form, current=current, visited=visited), output, as_document, about)
+    from interlock.testing.coverage import Coverage, covered
+
+    counted = Coverage()
+    for path in coverage:
+        counted.merge(Coverage.load(path))
+    edges, also = counted.edges(machine), counted.also(machine)
+    text = drawn(machine, form, current=current, visited=visited, edges=edges, also=also)
+    if form == "text":
+        text += f"\n\n{counted.told(machine)}\n"
+    _give(text, output, as_document, {**about, "coverage": covered(counted, machine)})
 
 
 def _give(text: str, output: Path | None, as_document: bool, about: dict[str, Any]) -> None:
@@ -104,14 +131,20 @@ async def where(interlock: Interlock, id: str) -> tuple[Definition, Snapshot, li
 
 @click.command()
 @click.argument("target")
+@click.option("--views", is_flag=True, help="Its public names instead: for each API version, and what differs.")
 @json_option
-def explain(target: str, as_document: bool) -> None:
+def explain(target: str, views: bool, as_document: bool) -> None:
     """Say in words what a machine does: who acts, what if it fails, takes too long, or is cancelled.
 
     \b
     Example:  interlock explain volumes:VolumeResize
     """
     machine = loaded(target)
+    if views:
+        about = {"machine": machine.name, "version": machine.version}
+        if as_document:
+            return say_json({**about, **views_document(machine)})
+        return _give(explain_views(machine), None, False, about)
     _give(explained(machine), None, as_document, {"machine": machine.name, "version": machine.version})
 
 

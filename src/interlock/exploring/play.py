@@ -37,6 +37,7 @@ from interlock.interpreter.snapshot import Ended, Queued, Snapshot, Stuck, Waiti
 from interlock.runtime.engine import Interlock
 from interlock.stores.contract import Entry
 from interlock.stores.memory import MemoryStore
+from interlock.testing.coverage import Follower
 from interlock.testing.process import Killed
 
 __all__ = ["AT_REST", "RETURNS", "Outcome", "Play"]
@@ -186,6 +187,7 @@ class Play:
         return outcome
 
     def _dispose(self) -> None:
+        Follower(self.store).read()
         for stepped in self.plain:
             if self._watch.where:
                 stepped.give_up()

@@ -1,4 +1,4 @@
-"""For pytest: the fixture ``explore``, and a marker that gives its budget.
+"""For pytest: the fixture ``explore``, a marker that gives its budget, and the coverage of machines.
 
     @pytest.mark.explore(runs=500, depth=1)
     def test_the_shop(explore):
@@ -6,19 +6,31 @@
 
 The fixture plays until something is found or the budget is used up, and fails the test with the story. Without a marker it plays single
 mishaps and pairs for ten seconds. It returns the report.
+
+With ``--interlock-coverage FILE``, which ways of their machines the tests took is written to a file, for `interlock draw --coverage FILE`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import pytest
 
 if TYPE_CHECKING:
     from interlock.exploring.explore import Report
     from interlock.exploring.scenario import Exploration
+    from interlock.testing.coverage import Coverage
 
-__all__ = ["Explore", "explore", "pytest_configure"]
+__all__ = [
+    "Explore",
+    "explore",
+    "pytest_addoption",
+    "pytest_configure",
+    "pytest_terminal_summary",
+    "pytest_unconfigure",
+]
 
 SECONDS = 10.0
 OPTIONS = ("runs", "seconds", "depth", "first")
@@ -32,9 +44,65 @@ class Explore(Protocol):
         ...
 
 
+class _Collection(NamedTuple):
+    """What is counted, how counting ends, and the file it is for."""
+
+    coverage: Coverage
+    counting: contextlib.ExitStack
+    path: Path
+
+
+_COLLECTION = pytest.StashKey[_Collection]()
+
+
+@pytest.hookimpl
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Make the option known."""
+    parser.getgroup("interlock").addoption(
+        "--interlock-coverage",
+        metavar="FILE",
+        help="write which ways of their machines the tests took, for `interlock draw --coverage FILE`",
+    )
+
+
+def _begin_counting(config: pytest.Config, path: Path) -> None:
+    from interlock.testing.coverage import collecting
+
+    if hasattr(config, "workerinput") or config.getoption("numprocesses", None):
+        raise pytest.UsageError("--interlock-coverage counts what happens in one process: run pytest without -n")
+    if not path.absolute().parent.is_dir():
+        raise pytest.UsageError(f"--interlock-coverage: there is no directory `{path.absolute().parent}`")
+    counting = contextlib.ExitStack()
+    config.stash[_COLLECTION] = _Collection(counting.enter_context(collecting()), counting, path)
+
+
+@pytest.hookimpl
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Write the coverage, and say in a few words what it is."""
+    collection = config.stash.get(_COLLECTION, None)
+    if collection is None:
+        return
+    collection.coverage.save(collection.path)
+    terminalreporter.section("interlock coverage")
+    for line in collection.coverage.lines():
+        terminalreporter.line(line)
+    terminalreporter.line(f"wrote {collection.path}; interlock draw MACHINE --coverage {collection.path} paints it")
+
+
+@pytest.hookimpl
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Count no more."""
+    collection = config.stash.get(_COLLECTION, None)
+    if collection is not None:
+        collection.counting.close()
+
+
 @pytest.hookimpl
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known."""
+    """Make the marker known, and begin to count if that is wanted."""
+    path = config.getoption("--interlock-coverage", None)
+    if path:
+        _begin_counting(config, Path(path))
     config.addinivalue_line(
         "markers", "explore(runs, seconds, depth, first): the budget of the fixture `explore` in this test"
     )

@@ -122,7 +122,8 @@ class Interlock(Asking):
             here = process_identity() if process is None else process
             lease = Lease("", 0.0, here, served, tuple(self._actions), max_running)
             session = Session(self._committer, self._clock, new_name, lease, lease_seconds)
-            self._worker = Worker(self._ledger, session, self._actions, served, max_running, poll_seconds, self._limits)
+            own = queues if isinstance(queues, frozenset) else frozenset(served)
+            self._worker = Worker(self._ledger, session, self._actions, own, max_running, poll_seconds, self._limits)
         self._follower = Follower(self._committer, self._ledger, self._performed, poll_seconds)
         self._following: asyncio.Task[None] | None = None
 

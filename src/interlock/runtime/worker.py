@@ -78,7 +78,7 @@ class Worker:
         ledger: Ledger,
         session: Session,
         actions: Mapping[str, Actions[Any]],
-        queues: Sequence[str],
+        queues: frozenset[str],
         max_running: int,
         poll_seconds: float,
         limits: Limits,
@@ -91,7 +91,7 @@ class Worker:
         self._lingering: dict[str, Attempt] = {}
         self._session = session
         self._actions = actions
-        self._queues = frozenset(queues)
+        self._queues = queues
         self._max_running = max_running
         self._poll_seconds = poll_seconds
         self._served: dict[tuple[str, int], bool] = {}
@@ -365,8 +365,11 @@ class Worker:
             await asyncio.wait(answers)
         more = len(look.due) >= limit
         self._backlog = left or more or room <= 0
-        if look.next_due is not None:
-            self.nudge_at(look.next_due)
+        next_due = look.next_due
+        if answers and not more:  # what was due hid what comes after it
+            next_due = await self.ledger.committer.call(self._next_due)
+        if next_due is not None and (next_due > now or not answers):
+            self.nudge_at(next_due)  # what is due and could not be moved waits for the next poll
         return more and self._room() > 0 and (bool(answers) or self._passed_over < 10 * BATCH)
 
     def _look(self, store: Store, now: float, room: bool, limit: int) -> Look:
@@ -376,6 +379,9 @@ class Worker:
         left = [(lease, store.held(lease.worker, BATCH)) for lease in self._session.lapsed(store.leases(), now)]
         next_due = None if due else store.next_due(machines, queues)
         return Look(left, due, next_due, self._between.look(store, now))
+
+    def _next_due(self, store: Store) -> float | None:
+        return store.next_due(self._actions.keys(), self._queues if self._room() > 0 else frozenset())
 
     async def learn(self, snapshots: Sequence[Snapshot]) -> None:
         """Have the definitions at hand that operations run."""

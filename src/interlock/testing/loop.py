@@ -121,11 +121,12 @@ class VirtualLoop(_Loop):  # type: ignore[misc]  # see above
     def step(self) -> None:
         """Run the one handle that is next."""
         assert self.ready(), "nothing can run"
+        running = asyncio._get_running_loop()  # an async test's own, which goes on afterwards
         asyncio._set_running_loop(self)
         try:
             self._ready.popleft()._run()
         finally:
-            asyncio._set_running_loop(None)
+            asyncio._set_running_loop(running)
 
     def following(self) -> asyncio.Handle:
         """Return the handle that is next."""
@@ -143,6 +144,7 @@ class VirtualLoop(_Loop):  # type: ignore[misc]  # see above
 
     def dispose(self) -> None:
         """Drop what never ran to its end, as the end of a process does, without letting it say anything more."""
+        running = asyncio._get_running_loop()  # of another one, if this is called while garbage is collected
         asyncio._set_running_loop(self)
         try:
             for task in self._tasks:
@@ -152,7 +154,7 @@ class VirtualLoop(_Loop):  # type: ignore[misc]  # see above
                 elif not task.cancelled():
                     task.exception()
         finally:
-            asyncio._set_running_loop(None)
+            asyncio._set_running_loop(running)
             self._tasks.clear()
             self._ready.clear()
             self._timers.clear()

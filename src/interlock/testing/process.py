@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from random import Random
 from typing import Any, Protocol, cast
 
@@ -85,11 +85,12 @@ class Process:
         view: View,
         clock: Callable[[], float],
         actions: Callable[[Callable[[], None]], Sequence[Actions[Any]]],
-        queues: Sequence[str],
+        queues: Collection[str],
         new_id: Callable[[], str],
         *,
         lease_seconds: float = 5.0,
         poll_seconds: float = 0.5,
+        max_running: int = 8,
     ) -> None:
         self.name = name
         self.view = view
@@ -120,7 +121,7 @@ class Process:
             lease_seconds=lease_seconds,
             poll_seconds=poll_seconds,
             grace_seconds=6.0,
-            max_running=8,
+            max_running=max_running,
         )
         self._main = self.loop.create_task(self._run())
 

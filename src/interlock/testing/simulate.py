@@ -28,6 +28,7 @@ from interlock.runtime.actions import Actions
 from interlock.runtime.engine import Interlock
 from interlock.stores.memory import MemoryStore
 from interlock.testing.checks import Acknowledged, broken, held_up_by_stuck
+from interlock.testing.coverage import Follower
 from interlock.testing.machines import random_machine
 from interlock.testing.process import Process, View
 from interlock.testing.world import World
@@ -161,6 +162,7 @@ class Simulation:
         try:
             return self._play()
         finally:
+            Follower(self.store).read()
             for process in self.processes:
                 process.loop.dispose()
 
