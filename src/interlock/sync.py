@@ -17,6 +17,7 @@ from typing import Any, Generic, TypeVar, overload
 from interlock.definition.declare import OnConflict
 from interlock.definition.duration import Duration
 from interlock.definition.machine import Definition, Machine
+from interlock.interpreter.plan import Plan
 from interlock.interpreter.snapshot import Snapshot, Status
 from interlock.interpreter.why import Why
 from interlock.runtime.actions import Actions
@@ -334,6 +335,21 @@ class Interlock:
                 )
             ),
         )
+
+    def plan(
+        self,
+        machine: type[Machine[Any]] | Definition | str,
+        data: Mapping[str, Any] | None = None,
+        *,
+        state: str | None = None,
+        on_conflict: OnConflict | None = None,
+        **fields: Any,
+    ) -> Plan:
+        """Return what a start would lead to now: which states where, which claims, and why it would be refused. Nothing is changed.
+
+        Args: as `start` has them.
+        """
+        return self._portal.call(self._inner.plan(machine, data, state=state, on_conflict=on_conflict, **fields))
 
     def adopt(
         self,

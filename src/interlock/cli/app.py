@@ -50,6 +50,7 @@ COMMANDS = {
     "convert": "interlock.cli.machines:convert",
     "guard": "interlock.cli.guard:guard",
     "explore": "interlock.cli.explore:explore",
+    "plan": "interlock.cli.plan:plan",
     "start": "interlock.cli.start:start",
     "worker": "interlock.cli.worker:worker",
     "list": "interlock.cli.looking:list_operations",
@@ -57,6 +58,7 @@ COMMANDS = {
     "watch": "interlock.cli.looking:watch",
     "history": "interlock.cli.looking:history",
     "why": "interlock.cli.looking:why",
+    "owned": "interlock.cli.looking:owned",
     "signal": "interlock.cli.asking:signal",
     "pause": "interlock.cli.asking:pause",
     "resume": "interlock.cli.asking:resume",
@@ -214,18 +216,20 @@ def kept(store: str) -> str:
     return store
 
 
-def on_store(store: str, work: Callable[[Interlock], Awaitable[T]], *, create: bool = False) -> T:
+def on_store(store: str, work: Callable[[Interlock], Awaitable[T]], *, create: bool = False, lasting: bool = True) -> T:
     """Open a store, do something with it, and return what came of it.
 
     Args:
         create: make the store if there is none.
+        lasting: what is written has to stay: a store in memory is refused.
     """
     import asyncio
 
     from interlock.runtime.engine import Interlock
     from interlock.stores.opening import open_store
 
-    kept(store)
+    if lasting:
+        kept(store)
 
     async def run() -> T:
         opened = open_store(store, create=create)

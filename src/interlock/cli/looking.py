@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from interlock.runtime.engine import Interlock
     from interlock.stores.contract import Page, Record
 
-__all__ = ["history", "list_operations", "show", "watch", "why"]
+__all__ = ["history", "list_operations", "owned", "show", "watch", "why"]
 
 
 def ago(at: float) -> str:
@@ -238,3 +238,26 @@ def why(id: str, store: str, as_document: bool) -> None:
         sys.exit(1 if answer.status == "stuck" else 0)
 
     on_store(store, look)
+
+
+@click.command()
+@click.option("--limit", default=100, show_default=True, type=click.IntRange(1, 1000))
+@click.option("--after", default="", help="Continue a list: the last operation of the page before.")
+@store_option
+@json_option
+def owned(limit: int, after: str, store: str, as_document: bool) -> None:
+    """List what operations own that have not ended: who has to give back what.
+
+    \b
+    Example:  interlock owned
+    """
+    found = on_store(store, lambda interlock: interlock.owned(after, limit))
+    if as_document:
+        say_json({"operations": found})
+    for one in () if as_document else found:
+        for own in one.owned:
+            click.echo(one_line(f"{own.kind} {own.id}  {one.id}  {one.machine} {one.status} in {one.state}"))
+    if not found and not as_document:
+        click.echo("no operation owns anything")
+    elif len(found) == limit and not as_document:
+        click.echo(f"more: --after {found[-1].id}")

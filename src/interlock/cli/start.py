@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from interlock.cli.app import by_option, json_option, on_store, say_json, store_option
 from interlock.cli.machines import written
+from interlock.definition.declare import OnConflict
 from interlock.definition.duration import seconds
 from interlock.definition.machine import Definition, definition_of
 from interlock.errors import IllegalData, Refused, did_you_mean
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from interlock.interpreter.snapshot import Snapshot
     from interlock.runtime.engine import Handle, Interlock
 
-__all__ = ["start", "values_of"]
+__all__ = ["conflict_option", "machine_of", "start", "values_of"]
 
 PATIENCE_SECONDS = 2.0
 """After this time a person who waits is told what for."""
@@ -70,6 +72,13 @@ def _no_number(word: str) -> Any:
     raise ValueError(f"{word} is no JSON")
 
 
+conflict_option = click.option(
+    "--on-conflict",
+    type=click.Choice(get_args(OnConflict)),
+    help="What to do where others hold what it claims, in place of what the machine says.",
+)
+
+
 @click.command()
 @click.argument("target")
 @click.argument("fields", nargs=-1, metavar="[FIELD=VALUE]...")
@@ -83,6 +92,9 @@ def _no_number(word: str) -> Any:
 @click.option("--within", multiple=True, metavar="STATE=DURATION", help="Bound of the whole stay in a state.")
 @click.option("--retries", multiple=True, metavar="STATE=ATTEMPTS", help="Attempts in a state.")
 @click.option("--breakpoint", "breakpoints", multiple=True, metavar="STATE", help="Pause before this state.")
+@click.option("--delay", metavar="DURATION", help="Begin after this time: 30m.")
+@click.option("--at", metavar="TIME", help="Begin at this time: 2027-01-31T02:00+01:00.")
+@conflict_option
 @click.option("--wait", is_flag=True, help="Wait until it has ended or is stuck; exit status 1 unless it succeeded.")
 @by_option
 @store_option
@@ -98,6 +110,9 @@ def start(
     within: tuple[str, ...],
     retries: tuple[str, ...],
     breakpoints: tuple[str, ...],
+    delay: str | None,
+    at: str | None,
+    on_conflict: OnConflict | None,
     wait: bool,
     by: str,
     store: str,
@@ -115,11 +130,13 @@ def start(
         "deadline": None if deadline is None else _duration(deadline, "--deadline"),
         "timeouts": {name: _duration(text, "--timeout") for name, text in _by_state(timeouts, "--timeout").items()},
         "within": {name: _duration(text, "--within") for name, text in _by_state(within, "--within").items()},
+        "delay": None if delay is None else _duration(delay, "--delay"),
+        "at": None if at is None else _time(at),
+        "on_conflict": on_conflict,
         "retries": {name: _count(text) for name, text in _by_state(retries, "--retries").items()},
     }
 
-    by_name = ":" not in target and not Path(target).exists() and not Path(target).suffix
-    machine = None if by_name else written(target)
+    machine = machine_of(target)
 
     async def begin(interlock: Interlock) -> Snapshot:
         kind = machine if machine is not None else await interlock.definition(target)
@@ -129,7 +146,7 @@ def start(
             click.echo(operation.id)
         return await _ended(interlock, operation, as_document) if wait else await operation.show()
 
-    snapshot = on_store(store, begin, create=not by_name)
+    snapshot = on_store(store, begin, create=machine is not None)
     if as_document:
         say_json(snapshot)
     elif wait:
@@ -164,6 +181,20 @@ def values_of(machine: Definition, data: str | None, fields: tuple[str, ...]) ->
             raise click.UsageError(f"`{word}`: `{name}` is given twice")
         words[name] = _typed(machine, name, text)
     return {**values, **words}
+
+
+def machine_of(target: str) -> Any:
+    """Return the machine that a command's TARGET writes out; None if it is the name of one in the store."""
+    by_name = ":" not in target and not Path(target).exists() and not Path(target).suffix
+    return None if by_name else written(target)
+
+
+def _time(text: str) -> datetime:
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise click.UsageError(f"--at: {error}; write it like 2027-01-31T02:00+01:00") from None
+    return found if found.tzinfo else found.astimezone()
 
 
 def _duration(text: str, option: str) -> float:

@@ -26,6 +26,7 @@ from types import TracebackType
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy import exc
 
 from interlock.definition.declare import Final
 from interlock.definition.machine import Definition, Machine, definition_of
@@ -143,7 +144,7 @@ class Records:
         while True:
             try:
                 followed = await self.step()
-            except (sa.exc.SQLAlchemyError, Unavailable) as error:
+            except (exc.SQLAlchemyError, Unavailable) as error:
                 log.warning("records of %s: trying on: %s", self._table.name, error)
                 followed = 0
             except Exception:
@@ -263,7 +264,7 @@ class Records:
         try:
             with connection.begin_nested():
                 changed = connection.execute(update).rowcount
-        except (IllegalMove, sa.exc.DBAPIError) as error:
+        except (IllegalMove, exc.DBAPIError) as error:
             return self._refuse(record, status, str(error))
         if not changed:
             self._refuse(record, status, "somebody else moved it meanwhile")

@@ -98,7 +98,7 @@ class Between:
     async def _guarded(self, what: str, id: str, work: Callable[[], Awaitable[None]]) -> None:
         try:
             await work()
-        except (Unavailable, Conflict) as error:
+        except Unavailable as error:
             log.warning("%s of %s: trying again: %s", what, id, error)
         except Exception:
             log.exception("%s of %s: a fault; trying again", what, id)
@@ -115,10 +115,8 @@ class Between:
             offer = self._worker.offer(machine.name, machine.version)
             start = Start(id, data, by=parent.by, offer=offer, parent=kin, on_conflict="wait")
             await self._ledger.submit(id, start, machine)
-        except Unavailable:
-            raise
-        except Conflict as error:
-            if not error.details.get("exists"):
+        except Unavailable as error:
+            if not isinstance(error, Conflict) or not error.details.get("exists"):
                 raise
             child = await self._ledger.load(id)
             if child.parent != kin:
@@ -139,7 +137,7 @@ class Between:
             except Unknown:
                 await self._spawn(parent, index, id)  # rule 4
                 continue
-            except (Unavailable, Conflict):
+            except Unavailable:
                 raise
             except InterlockError as error:
                 log.info("child `%s` is waited for: %s", id, error)
@@ -156,7 +154,7 @@ class Between:
                 why = f"operation `{snapshot.id}` of `{snapshot.machine}` preempts it for `{claim.name}`"
                 try:
                     await self._ledger.submit(one.operation, Cancel(snapshot.by, why))
-                except (Unavailable, Conflict):
+                except Unavailable:
                     raise
                 except InterlockError as error:
                     log.info("operation `%s` waits for `%s`: %s", snapshot.id, one.operation, error)

@@ -22,7 +22,9 @@ from interlock.definition.duration import Duration
 from interlock.definition.machine import Definition, Machine, data_type_of, definition_of
 from interlock.errors import Conflict, Refused, Unknown
 from interlock.interpreter import inputs as i
+from interlock.interpreter.claims import wanted
 from interlock.interpreter.facts import Entered
+from interlock.interpreter.plan import Plan, plan
 from interlock.interpreter.snapshot import Snapshot, Status
 from interlock.interpreter.why import Why
 from interlock.interpreter.why import why as explain
@@ -255,6 +257,29 @@ class Interlock(Asking):
             same_start(records, definition, key, given)
             snapshot = await self._ledger.load(operation)
         return Handle(self, operation, snapshot, data_type)
+
+    async def plan(
+        self,
+        machine: type[Machine[Any]] | Definition | str,
+        data: Mapping[str, Any] | None = None,
+        *,
+        state: str | None = None,
+        on_conflict: OnConflict | None = None,
+        **fields: Any,
+    ) -> Plan:
+        """Return what a start would lead to now: which states where, which claims, and why it would be refused. Nothing is changed.
+
+        Args: as `start` has them.
+        """
+        definition = await self._ledger.definition(machine) if isinstance(machine, str) else definition_of(machine)
+        given = self._limits.plain({**(data or {}), **fields}, f"operation of `{definition.name}`")
+        input = i.Start(self._new_id(), given, state, self._by, on_conflict=policy(on_conflict))
+        try:
+            names = [claim.name for claim in wanted(definition, fit(definition.fields, given, "operation"))]
+        except Refused:
+            names = []  # the plan says why
+        standing = await self._committer.call(lambda store: store.standing(names, 1_000))
+        return plan(definition, input, standing, self._clock.now())
 
     async def adopt(
         self,
