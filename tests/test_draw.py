@@ -13,7 +13,7 @@ import pytest
 
 from interlock import Children, Final, Group, LimitExceeded, Machine, Refused, Rollback, State, Unknown, When
 from interlock.definition.document import from_document
-from interlock.definition.draw import FORMATS, arrows, draw
+from interlock.definition.draw import FORMATS, EdgeStyle, arrows, draw
 from interlock.definition.machine import Definition
 from interlock.interpreter.status import STATUS
 from tests.machines import WRITTEN, Migration, Resize
@@ -223,3 +223,75 @@ def test_without_the_layout_library_svg_says_what_to_install(monkeypatch: pytest
     with pytest.raises(Refused, match=r"pip install 'interlock\[draw\]'"):
         draw(Migration.definition, "svg")
     assert draw(Migration.definition, "text")
+
+
+LOOKS = {
+    ("", "waiting"): EdgeStyle("12"),
+    ("", "over"): EdgeStyle("2"),
+    ("waiting", "waiting"): EdgeStyle("1,204", width=6),
+    ("waiting", "over"): EdgeStyle(colour="#123456", dashed=True),
+    ("over", "waiting"): EdgeStyle("3"),
+    ("over", 'no "state" <at all>'): EdgeStyle("1"),
+}
+
+
+def test_ways_look_as_they_are_told_in_svg() -> None:
+    root = ElementTree.fromstring(draw(Alone.definition, "svg", edges=LOOKS))
+    ways = {
+        kind: [one.get("style") for one in root.findall(f"{SVG}path") if one.get("class") == f"way {kind}"]
+        for kind in ("done", "event", "timer", "outside")
+    }
+    assert ways == {
+        "done": [None],
+        "event": ["stroke-width:6"],
+        "timer": ["stroke:#123456;stroke-dasharray:5 4"],
+        "outside": [None, None, None],
+    }
+    assert {"again · 1,204", "after 1m", "12", "2", "3", "1", 'no "state" <at all>', "not in the machine"} <= labels(
+        root
+    )
+    assert "state waiting strange" in {one.get("class") for one in root.findall(f"{SVG}g")}
+
+
+def test_ways_look_as_they_are_told_in_dot_and_mermaid() -> None:
+    dot = draw(Alone.definition, "dot", edges=LOOKS)
+    assert '"waiting" -> "waiting" [label="again · 1,204", style=solid, penwidth=6];' in dot
+    assert '"waiting" -> "over" [label="after 1m", style=dashed, color="#123456", fontcolor="#123456"];' in dot
+    assert '"over" -> "waiting" [label="3", style=solid, color="#d1242f", fontcolor="#d1242f"];' in dot
+    assert '"initial 1" -> "over" [label="2", style=solid, color="#d1242f", fontcolor="#d1242f"];' in dot
+    mermaid = draw(Alone.definition, "mermaid", edges=LOOKS).splitlines()
+    links = [line.strip() for line in mermaid if "-->" in line]
+    assert links[2] == 'waiting -->|"again · 1,204"| waiting'
+    assert links[-1] == 'over -->|"1"| strange_0'
+    looks = [line.strip() for line in mermaid if "linkStyle" in line]
+    red = "stroke:#d1242f,color:#d1242f"
+    assert looks == [
+        f"linkStyle 1 {red}",
+        "linkStyle 2 stroke-width:6px",
+        "linkStyle 3 stroke:#123456,color:#123456,stroke-dasharray:5 4",
+        f"linkStyle 4 {red}",
+        f"linkStyle 5 {red}",
+    ]
+
+
+def test_ways_look_as_they_are_told_in_text() -> None:
+    lines = draw(Alone.definition, "text", edges=LOOKS).splitlines()
+    assert lines[4:] == [
+        "  (new) -> waiting             12",
+        "! (new) -> over                2",
+        "  waiting -> waiting           1,204",
+        "! over -> waiting              3",
+        '! over -> no "state" <at all>  1',
+        "(! not in the machine)",
+    ]
+
+
+def test_a_label_stands_once_where_two_ways_join_the_same_states() -> None:
+    text = draw(Kinds.definition, "text", edges={("draining", "approval"): EdgeStyle("77")})
+    assert text.count("77") == 1
+
+
+@pytest.mark.parametrize("look", [{"width": 0.1}, {"width": 99.0}, {"colour": "red;}"}, {"colour": "#12"}])
+def test_a_look_that_cannot_be_drawn_is_refused(look: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="EdgeStyle"):
+        EdgeStyle(**look)

@@ -3,52 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
-from typing import Literal
 
+from interlock.definition.draw_mermaid import draw_mermaid
 from interlock.definition.duration import duration_text
 from interlock.definition.flatten import Row
 from interlock.definition.machine import Definition
+from interlock.definition.picture import OUTSIDE, Arrow, Edges, EdgeStyle, Picture, arrows, picture
 from interlock.errors import Refused
 
-__all__ = ["FORMATS", "Arrow", "arrows", "draw"]
+__all__ = ["FORMATS", "Arrow", "EdgeStyle", "arrows", "draw"]
 
 FORMATS = ("mermaid", "dot", "text", "svg")
 
 
-@dataclass(frozen=True, slots=True)
-class Arrow:
-    """A way from one state to another, with everything that leads along it. ``rollback``: through the undos."""
-
-    source: str
-    target: str
-    kind: Literal["done", "event", "timer", "rollback"]
-    label: str
-
-
-def arrows(definition: Definition) -> list[Arrow]:
-    """Return what to draw between the states, in the order of writing; ways of one kind between the same states are joined."""
-    joined: dict[tuple[str, str, Literal["done", "event", "timer", "rollback"]], list[str]] = {}
-    for row in definition.table.values():
-        for event, branch in row.targets():
-            kind: Literal["done", "event", "timer", "rollback"] = "event"
-            if branch.rollback:
-                kind = "rollback"
-            elif event.startswith("after "):
-                kind = "timer"
-            elif event == "done":
-                kind = "done"
-            words = [] if event in ("done", "to") else [event]
-            if branch.condition:
-                words.append(f"[{branch.condition}]")
-            joined.setdefault((row.name, branch.to, kind), []).append(" ".join(words))
-    return [
-        Arrow(source, target, kind, ", ".join(dict.fromkeys(label for label in labels if label)))
-        for (source, target, kind), labels in joined.items()
-    ]
-
-
-def draw(definition: Definition, format: str, *, current: str | None = None, visited: Collection[str] = ()) -> str:
+def draw(
+    definition: Definition,
+    format: str,
+    *,
+    current: str | None = None,
+    visited: Collection[str] = (),
+    edges: Edges | None = None,
+) -> str:
     """Return a drawing of a machine.
 
     Args:
@@ -56,6 +31,9 @@ def draw(definition: Definition, format: str, *, current: str | None = None, vis
         format: ``mermaid``, ``dot``, ``text`` or ``svg`` (the last needs the extra ``draw``).
         current: the state to mark as the present one.
         visited: states to mark as passed.
+        edges: how the ways between two states look, by the names of both; ``""`` as source is the way on which a record is made. Ways and
+            states that the machine does not have are drawn too, in red. Mermaid has no look for the ways of a state diagram: with this
+            it is a flowchart.
 
     Raises:
         Refused: an unknown format, or the library for SVG is missing.
@@ -68,95 +46,104 @@ def draw(definition: Definition, format: str, *, current: str | None = None, vis
     door, version 1
     > shut   waiting    push -> open
       open   succeeded
+    >>> print(draw(Door.definition, "text", edges={("shut", "open"): EdgeStyle("7"), ("open", "shut"): EdgeStyle("1")}))
+    door, version 1
+    > shut   waiting    push -> open
+      open   succeeded
+    <BLANKLINE>
+      shut -> open  7
+    ! open -> shut  1
+    (! not in the machine)
     """
     if current is not None:
         definition.row(current)
+    shown = picture(definition, current=current, visited=visited, edges=edges)
     if format == "mermaid":
-        return "\n".join(_mermaid(definition, current, visited)) + "\n"
+        return "\n".join(draw_mermaid(shown)) + "\n"
     if format == "dot":
-        return "\n".join(_dot(definition, current, visited)) + "\n"
+        return "\n".join(_dot(shown)) + "\n"
     if format == "text":
-        return "\n".join(_text(definition, current, visited))
+        return "\n".join(_text(shown))
     if format == "svg":
         from interlock.definition.draw_svg import draw_svg
 
-        return draw_svg(definition, arrows(definition), current, visited)
+        return draw_svg(shown)
     raise Refused(f"`{format}` is no drawing: {', '.join(FORMATS)}")
-
-
-_MERMAID_WORDS = frozenset({"as", "class", "default", "direction", "end", "hide", "note", "scale", "state", "style"})
-
-
-def _mermaid(definition: Definition, current: str | None, visited: Collection[str]) -> Iterator[str]:
-    yield "stateDiagram-v2"
-    ids = {name: name for name in definition.states}
-    for name, row in definition.table.items():
-        while name.lower() in _MERMAID_WORDS and (ids[name] in definition.states):
-            ids[name] += "_"
-        if row.status != ids[name]:
-            shown = "".join(f"#{ord(letter)};" if letter in '#";<>' else letter for letter in row.status)
-            yield f'    state "{shown}" as {ids[name]}'
-        if row.pivot:
-            yield f"    note right of {ids[name]}: point of no return"
-    for name in definition.initial:
-        yield f"    [*] --> {ids[name]}"
-    for arrow in arrows(definition):
-        label = f"rollback: {arrow.label}" if arrow.kind == "rollback" else arrow.label
-        yield f"    {ids[arrow.source]} --> {ids[arrow.target]}" + (f": {label}" if label else "")
-    for name in definition.finals:
-        yield f"    {ids[name]} --> [*]"
-    if current or visited:
-        yield "    classDef visited fill:#d7e8d4,color:#000"
-        yield "    classDef current fill:#ffd966,color:#000,font-weight:bold"
-    passed = [ids[name] for name in definition.states if name in visited and name != current]
-    if passed:
-        yield f"    class {','.join(passed)} visited"
-    if current:
-        yield f"    class {ids[current]} current"
 
 
 _DOT_SHAPES = {"acting": "box", "waiting": "ellipse", "parent": "component", "final": "doublecircle"}
 
 
-def _dot(definition: Definition, current: str | None, visited: Collection[str]) -> Iterator[str]:
-    yield f'digraph "{definition.name}" {{'
+def _dot(shown: Picture) -> Iterator[str]:
+    yield f'digraph "{shown.definition.name}" {{'
     yield '    node [fontname="sans-serif"]; edge [fontname="sans-serif", fontsize=10];'
-    for name, row in definition.table.items():
-        style = ["filled"] if name == current or name in visited else []
+    for name, row in shown.rows.items():
+        style = ["filled"] if name == shown.current or name in shown.visited else []
         if row.pivot:
             style.append("bold")
-        color = "#ffd966" if name == current else "#d7e8d4"
+        color = "#ffd966" if name == shown.current else "#d7e8d4"
         words = [f'shape={_DOT_SHAPES[row.kind]}, label="{_quoted(row.status)}"']
         if style:
             words.append(f'style="{",".join(style)}", fillcolor="{color}"')
-        yield f'    "{name}" [{", ".join(words)}];'
-    for number, name in enumerate(definition.initial):
-        yield f'    "initial {number}" [shape=point]; "initial {number}" -> "{name}";'
-    for arrow in arrows(definition):
-        style_of = {"rollback": "dashed", "timer": "dotted"}.get(arrow.kind, "solid")
-        yield f'    "{arrow.source}" -> "{arrow.target}" [label="{_quoted(arrow.label)}", style={style_of}];'
+        if name in shown.strange:
+            words.append(f'style=dashed, color="{OUTSIDE}"')
+        yield f'    "{_quoted(name)}" [{", ".join(words)}];'
+    for number, way in enumerate(shown.starts):
+        looks = _dot_looks(way, "solid") if shown.styled else ""
+        yield f'    "initial {number}" [shape=point]; "initial {number}" -> "{_quoted(way.target)}"{looks};'
+    for way in shown.arrows:
+        looks = _dot_looks(way, {"rollback": "dashed", "timer": "dotted"}.get(way.kind, "solid"))
+        yield f'    "{_quoted(way.source)}" -> "{_quoted(way.target)}"{looks};'
     yield "}"
+
+
+def _dot_looks(way: Arrow, line: str) -> str:
+    words = [f'label="{_quoted(way.words)}", style={"dashed" if way.style.dashed else line}']
+    if way.colour:
+        words.append(f'color="{way.colour}", fontcolor="{way.colour}"')
+    if way.style.width is not None:
+        words.append(f"penwidth={way.style.width:g}")
+    return f" [{', '.join(words)}]"
 
 
 def _quoted(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"')
 
 
-def _text(definition: Definition, current: str | None, visited: Collection[str]) -> Iterator[str]:
+def _text(shown: Picture) -> Iterator[str]:
+    definition = shown.definition
     yield f"{definition.name}, version {definition.version}"
     names = max(len(name) for name in definition.states)
     kinds = max(len(_kind(row)) for row in definition.table.values())
     for name, row in definition.table.items():
-        mark = "*" if name == current else "+" if name in visited else ">" if row.initial else " "
+        here, passed = name == shown.current, name in shown.visited
+        mark = "*" if here else "+" if passed else ">" if row.initial else " "
         ways = "; ".join(_ways(row))
         yield f"{mark} {name:<{names}}   {_kind(row):<{kinds}}  {ways}".rstrip()
     notes = []
-    if current:
+    if shown.current:
         notes.append("* here")
-    if visited:
+    if shown.visited:
         notes.append("+ passed")
+    if shown.styled:
+        yield from _text_ways(shown)
+        if any(way.kind == "outside" for way in [*shown.starts, *shown.arrows]):
+            notes.append("! not in the machine")
     if notes:
         yield f"({', '.join(notes)})"
+
+
+def _text_ways(shown: Picture) -> Iterator[str]:
+    """Yield what is said of each way, a line each."""
+    said = [
+        ("!" if way.kind == "outside" else " ", f"{way.source or '(new)'} -> {way.target}", way.style.label)
+        for way in [*shown.starts, *shown.arrows]
+        if way.style.label
+    ]
+    yield ""
+    longest = max((len(pair) for _, pair, _ in said), default=0)
+    for mark, pair, label in said:
+        yield f"{mark} {pair:<{longest}}  {label}"
 
 
 def _kind(row: Row) -> str:

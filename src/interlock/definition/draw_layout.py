@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from interlock.errors import LimitExceeded, Refused
 
 if TYPE_CHECKING:
-    from interlock.definition.draw import Arrow
+    from interlock.definition.picture import Arrow
 
 __all__ = ["HEIGHT", "Layout", "Point", "Route", "lay_out"]
 

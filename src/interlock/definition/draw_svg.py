@@ -7,17 +7,14 @@ stands above the point of no return. Where things lie is `interlock.definition.d
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from textwrap import wrap
-from typing import TYPE_CHECKING
 
 from interlock.definition.draw_layout import HEIGHT, Layout, Point, Route, lay_out
 from interlock.definition.flatten import Row
 from interlock.definition.machine import Definition
-
-if TYPE_CHECKING:
-    from interlock.definition.draw import Arrow
+from interlock.definition.picture import Arrow, Picture
 
 __all__ = ["draw_svg"]
 
@@ -45,6 +42,8 @@ _STYLE = """
 .interlock .way.done { stroke-width: 2.6; }
 .interlock .way.rollback { stroke: #bb3b30; stroke-dasharray: 7 4; }
 .interlock .way.timer { stroke: #a2802b; stroke-width: 2; stroke-dasharray: 2 4; }
+.interlock .way.outside { stroke: #d1242f; stroke-width: 2; } .interlock .head.outside { fill: #d1242f; }
+.interlock .strange > :not(text) { fill: none; stroke: #d1242f; stroke-dasharray: 4 3; }
 .interlock .head { fill: #51607a; } .interlock .head.rollback { fill: #bb3b30; } .interlock .head.timer { fill: #a2802b; }
 .interlock .label { fill: #1c2430; font-size: 12px; text-anchor: middle; paint-order: stroke; stroke: #fff; stroke-width: 4px; }
 .interlock .note { fill: #51607a; font-size: 12px; }
@@ -68,35 +67,41 @@ _STYLE = """
 .interlock .way.rollback, .interlock .pivot { stroke: #ef8378; }
 .interlock .head.rollback, .interlock .pivot-label { fill: #ef8378; }
 .interlock .way.timer { stroke: #d6b25e; } .interlock .head.timer { fill: #d6b25e; }
+.interlock .way.outside, .interlock .strange > :not(text) { stroke: #ff6b70; } .interlock .head.outside { fill: #ff6b70; }
 }
 """
 
 
-def draw_svg(definition: Definition, ways: Sequence[Arrow], current: str | None, visited: Collection[str]) -> str:
+def draw_svg(shown: Picture) -> str:
     """Return the drawing; see `interlock.definition.draw.draw`."""
-    table = definition.table
-    widths = {name: max(64.0, len(row.status) * LETTER + 32) for name, row in table.items()}
-    layout = lay_out(list(table), definition.initial, ways, widths)
+    definition, rows, ways = shown.definition, shown.rows, shown.arrows
+    widths = {name: max(64.0, len(row.status) * LETTER + 32) for name, row in rows.items()}
+    layout = lay_out(list(rows), definition.initial, ways, widths)
     page = _Page()
     for name in layout.alone:
-        page.implied(name, layout.places[name], widths[name])
+        if name not in shown.strange:
+            page.implied(name, layout.places[name], widths[name])
     for name, place in layout.places.items():
         page.occupy((*place, widths[name] / 2, HEIGHT / 2))
     _groups(page, definition, layout, widths)
-    for name, row in table.items():
+    for name, row in rows.items():
         if row.pivot:
             page.pivot(layout.places[name], widths[name])
-    tops = {name for name in definition.initial if not table[name].pivot and not _entered(name, ways, layout)}
-    for name in definition.initial:
-        page.start(layout.places[name], widths[name], above=name in tops)
+    tops = {way.target for way in shown.starts if not rows[way.target].pivot and not _entered(way.target, ways, layout)}
+    labelled = []
+    for way in shown.starts:
+        route = page.start(way, layout.places[way.target], widths[way.target], above=way.target in tops)
+        labelled.append((way.words, route))
     for way, route in zip(ways, layout.routes, strict=True):
-        page.way(route, way.kind)
-    labelled = [(way.label, route) for way, route in zip(ways, layout.routes, strict=True) if way.label]
+        page.way(route, way)
+        labelled.append((way.words, route))
     for label, route in sorted(labelled, key=lambda one: -len(one[0])):  # the longest while there is room
-        page.label(label, route)
-    for name, row in table.items():
-        page.state(row, layout.places[name], widths[name], name == current, name in visited)
-    return page.whole(definition, ways)
+        if label:
+            page.label(label, route)
+    for name, row in rows.items():
+        mark = "current" if name == shown.current else "visited" if name in shown.visited else ""
+        page.state(row, layout.places[name], widths[name], "strange" if name in shown.strange else mark)
+    return page.whole(definition, [*ways, *(way for way in shown.starts if way.kind == "outside")])
 
 
 def _entered(name: str, ways: Sequence[Arrow], layout: Layout) -> bool:
@@ -152,7 +157,7 @@ class _Page:
         self.occupy((x + half if anchor == "start" else x, y - 4, half, 8.0))
         self.parts.append(f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>')
 
-    def way(self, route: Route, kind: str) -> None:
+    def way(self, route: Route, way: Arrow) -> None:
         curves = list(route.curves)
         (x0, y0), tip = curves[-1][1], curves[-1][2]
         angle = math.atan2(tip[1] - y0, tip[0] - x0)
@@ -161,7 +166,10 @@ class _Page:
         shape = f"M{_at(route.start)}" + "".join(f" C{_at(a)} {_at(b)} {_at(c)}" for a, b, c in curves)
         wings = [(tip[0] - 11 * math.cos(angle + turn), tip[1] - 11 * math.sin(angle + turn)) for turn in (0.42, -0.42)]
         head = " ".join(_at(point) for point in (tip, *wings))
-        self.parts.append(f'<path class="way {kind}" d="{shape}"/><polygon class="head {kind}" points="{head}"/>')
+        line, tip_look = _looks(way)
+        self.parts.append(
+            f'<path class="way {way.kind}" d="{shape}"{line}/><polygon class="head {way.kind}" points="{head}"{tip_look}/>'
+        )
         points = route.points()
         self.reach += points
         for point in points:
@@ -201,18 +209,20 @@ class _Page:
         lines = sum(abs(x - px) < wide and abs(y - py) < high for cell in cells for px, py in cell)
         return covers * 200.0 + lines * 5.0
 
-    def state(self, row: Row, place: Point, width: float, current: bool, visited: bool) -> None:
-        classes = ["state", row.outcome or row.kind, *(["current"] if current else ["visited"] if visited else [])]
+    def state(self, row: Row, place: Point, width: float, mark: str) -> None:
+        classes = ["state", row.outcome or row.kind, *([mark] if mark else [])]
         text = f'<text x="{place[0]:.1f}" y="{place[1]:.1f}" dy=".35em">{escape(row.status)}</text>'
         self.parts.append(f'<g class="{" ".join(classes)}">{_shape(row.kind, place, width)}{text}</g>')
 
-    def start(self, place: Point, width: float, *, above: bool) -> None:
+    def start(self, way: Arrow, place: Point, width: float, *, above: bool) -> Route:
         x, y = place
         end = (x, y - HEIGHT / 2) if above else (x - width / 2, y)
         begin = (x, end[1] - 26) if above else (end[0] - 26, y)
         self.parts.append(f'<circle class="head" cx="{begin[0]:.1f}" cy="{begin[1]:.1f}" r="6"/>')
-        self.way(Route(begin, ((begin, begin, end),)), "done")
+        route = Route(begin, ((begin, begin, end),))
+        self.way(route, way)
         self.occupy((*begin, 7.0, 7.0))
+        return route
 
     def pivot(self, place: Point, width: float) -> None:
         x, y = place[0], place[1] - HEIGHT / 2 - 7
@@ -226,7 +236,7 @@ class _Page:
         if words is None:
             return
         x, y = place[0], place[1] - HEIGHT / 2
-        self.way(Route((x, y - 34), (((x, y - 24), (x, y - 12), (x, y)),)), "rollback")
+        self.way(Route((x, y - 34), (((x, y - 24), (x, y - 12), (x, y)),)), Arrow("", name, "rollback", ""))
         self.text("note", x, y - 40, words, "middle")
 
     def group(self, name: str, frame: tuple[float, float, float, float]) -> None:
@@ -292,6 +302,7 @@ def _legend(definition: Definition, ways: Sequence[Arrow]) -> Iterator[tuple[str
         ("event", "an event"),
         ("timer", "by the clock"),
         ("rollback", "rolled back"),
+        ("outside", "not in the machine"),
     ):
         if kind in used:
             line = '<path class="way {0}" d="M0,0 L24,0"/><polygon class="head {0}" points="34,0 24,-4.5 24,4.5"/>'
@@ -305,6 +316,17 @@ def _notes(definition: Definition) -> Iterable[str]:
         until = "; not from the point of no return on" if any(row.pivot for row in definition.table.values()) else ""
         when = ", or ".join(leads[end] for end in ends)
         yield f"When {when}, what was started is undone, and the end is {' or '.join(ends)}{until}."
+
+
+def _looks(way: Arrow) -> tuple[str, str]:
+    """Return what a way's own style adds to its line and to its head."""
+    words = [f"stroke:{way.style.colour}"] if way.style.colour else []
+    if way.style.width is not None:
+        words.append(f"stroke-width:{way.style.width:g}")
+    if way.style.dashed:
+        words.append("stroke-dasharray:5 4")
+    head = f' style="fill:{way.style.colour}"' if way.style.colour else ""
+    return f' style="{";".join(words)}"' if words else "", head
 
 
 def _lines(text: str) -> Iterator[str]:
