@@ -161,10 +161,12 @@ class _Page:
         curves = list(route.curves)
         (x0, y0), tip = curves[-1][1], curves[-1][2]
         angle = math.atan2(tip[1] - y0, tip[0] - x0)
-        short = (tip[0] - 7 * math.cos(angle), tip[1] - 7 * math.sin(angle))
+        size = 11 + max(0.0, (way.style.width or 0) - 2)  # a wide line needs a head it does not hide
+        short = (tip[0] - (size - 4) * math.cos(angle), tip[1] - (size - 4) * math.sin(angle))
         curves[-1] = (curves[-1][0], curves[-1][1], short)
         shape = f"M{_at(route.start)}" + "".join(f" C{_at(a)} {_at(b)} {_at(c)}" for a, b, c in curves)
-        wings = [(tip[0] - 11 * math.cos(angle + turn), tip[1] - 11 * math.sin(angle + turn)) for turn in (0.42, -0.42)]
+        turns = (0.42, -0.42) if size == 11 else (0.55, -0.55)
+        wings = [(tip[0] - size * math.cos(angle + turn), tip[1] - size * math.sin(angle + turn)) for turn in turns]
         head = " ".join(_at(point) for point in (tip, *wings))
         line, tip_look = _looks(way)
         self.parts.append(

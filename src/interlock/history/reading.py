@@ -24,7 +24,7 @@ from interlock.history.columns import Columns, Shape
 
 __all__ = ["LINE_CHARACTERS", "VALUES", "BadLines", "History", "Step", "epoch"]
 
-VALUES = 1_000
+VALUES = 500
 """Different values that a column of states may have: more is some other column."""
 LINE_CHARACTERS = 1 << 20
 """The longest line; what is longer is read as several, which are bad."""

@@ -79,14 +79,21 @@ class Tally:
         pairs = chain.from_iterable(self.moves)
         return [value for value in dict.fromkeys(chain(pairs, self.met, self.again)) if value != START]
 
-    def entered(self, value: str) -> int:
-        """Return how often records came to a value, those met in it included."""
-        there = sum(use.count for (_, after), use in self.moves.items() if after == value)
-        return there + (self.met[value].count if value in self.met else 0)
+    def came(self) -> dict[str, int]:
+        """Return how often records came to each value, those met in it included; to `START` as often as one was made."""
+        found = {value: use.count for value, use in self.met.items()}
+        for (before, after), use in self.moves.items():
+            found[after] = found.get(after, 0) + use.count
+            if before == START:
+                found[START] = found.get(START, 0) + use.count
+        return found
 
-    def left(self, value: str) -> int:
-        """Return how often records went from a value to another."""
-        return sum(use.count for (before, after), use in self.moves.items() if before == value)
+    def went(self) -> dict[str, int]:
+        """Return how often records went from each value to another."""
+        found: dict[str, int] = {}
+        for (before, _), use in self.moves.items():
+            found[before] = found.get(before, 0) + use.count
+        return found
 
 
 def tally(steps: Iterable[Step], shape: str = "moves", *, remembered: int = OPEN) -> Tally:
