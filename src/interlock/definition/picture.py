@@ -56,7 +56,10 @@ class EdgeStyle:
 
 
 Edges = Mapping[tuple[str, str], EdgeStyle]
-"""How ways look, by source and target, names of states both; `START` as source is the way on which a record is made."""
+"""How ways look, by source and target, names of states both; `START` as source is the way on which a record is made.
+
+Where several ways join the same two states (an event's, a timer's), label and width are the first one's.
+"""
 _PLAIN = EdgeStyle()
 
 
@@ -130,7 +133,7 @@ def picture(
     for way in arrows(definition):
         pair = (way.source, way.target)
         style = given.get(pair, _PLAIN)
-        ways.append(replace(way, style=replace(style, label="") if pair in drawn else style))
+        ways.append(replace(way, style=replace(style, label="", width=None) if pair in drawn else style))
         drawn.add(pair)
     for pair, style in given.items():
         if pair not in drawn and pair[0] != START:

@@ -140,10 +140,14 @@ def painted(found: Conformance, again: Mapping[str, int] | None = None) -> Edges
         if found.machine.allows(name(value), name(value))
     }
     most = max(uses.values(), default=1)
-    looks = {(before and name(before), name(after)): _look(count, most) for (before, after), count in uses.items()}
+    wrong = {*found.refused, *((START, value) for value in found.made)}
+    looks = {
+        (before and name(before), name(after)): _look(count / most, f"{count:,}", (before, after) in wrong)
+        for (before, after), count in uses.items()
+    }
     return looks | {(before and name(before), name(after)): UNUSED for before, after in found.unused}
 
 
-def _look(count: int, most: int) -> EdgeStyle:
-    share = math.log(count + 1) / math.log(most + 1)
-    return EdgeStyle(f"{count:,}", width=round(1.2 + 6.8 * share**2, 1))
+def _look(share: float, label: str, wrong: bool) -> EdgeStyle:
+    width = round(1.2 + 6.8 * math.sqrt(share), 1)
+    return EdgeStyle(label, width=max(width, 2.4) if wrong else width)

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from itertools import chain
 from typing import TypeVar
-from zlib import crc32
 
 from interlock.errors import LimitExceeded
 from interlock.history.reading import Step
@@ -24,7 +24,7 @@ START = ""
 """Stands for where a record was before it was made."""
 EXAMPLES = 5
 K = TypeVar("K")
-_BITS = 1 << 25
+_BITS = 1 << 27
 
 
 @dataclass(slots=True)
@@ -119,7 +119,7 @@ def tally(steps: Iterable[Step], shape: str = "moves", *, remembered: int = OPEN
         since = at
         if last is None:
             found.records += 1
-            known = places.forgot(record)
+            known = (values or before is not None) and places.forgot(record)
             found.forgotten += known
             if before is None and values:
                 if not known:
@@ -168,7 +168,7 @@ class _Places:
     """Where records are, and since when; the ones that moved longest ago are forgotten, half of them at a time.
 
     Two halves: what moves is in the younger one; when that is full the older one is forgotten, all at once. Of what was forgotten a trace
-    is kept, in bits that several records share: one in some hundreds that is new is taken for one that came back, never the other way.
+    is kept, in bits that several records share: one in hundreds that is new is taken for one that came back (of ten million, that is), never the other way.
     """
 
     def __init__(self, half: int) -> None:
@@ -198,6 +198,6 @@ class _Places:
         return chain(self.old.items(), self.young.items())
 
 
-def _bits(record: str) -> tuple[int, int]:
-    data = record.encode("utf-8", "replace")
-    return crc32(data) % _BITS, crc32(data, 0x9E3779B9) % _BITS
+def _bits(record: str) -> tuple[int, int, int]:
+    spread = int.from_bytes(blake2b(record.encode("utf-8", "replace"), digest_size=12).digest(), "big")
+    return spread % _BITS, (spread >> 32) % _BITS, (spread >> 64) % _BITS
