@@ -48,6 +48,8 @@ COMMANDS = {
     "draw": "interlock.cli.machines:draw",
     "explain": "interlock.cli.machines:explain",
     "convert": "interlock.cli.machines:convert",
+    "mine": "interlock.cli.mining:mine",
+    "conform": "interlock.cli.mining:conform",
     "guard": "interlock.cli.guard:guard",
     "explore": "interlock.cli.explore:explore",
     "plan": "interlock.cli.plan:plan",
