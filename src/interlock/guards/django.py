@@ -96,7 +96,8 @@ def _field(attribute: Any) -> tuple[Any, Any]:
 def _is_move_model(audit: Any) -> bool:
     from interlock.guards.django_moves import MoveModel
 
-    return isinstance(audit, type) and issubclass(audit, MoveModel) and not audit._meta.abstract
+    model: Any = audit
+    return isinstance(audit, type) and issubclass(audit, MoveModel) and not model._meta.abstract
 
 
 def _tell_of_loads(model: Any, watch: Watch) -> None:

@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import connections, transaction
+from django.db import transaction
 from django.db.models.constants import OnConflict
 
 from interlock.guards.django_watch import Watch, is_expression, key_of, keys, watches, whole

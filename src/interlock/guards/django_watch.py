@@ -25,7 +25,7 @@ from interlock.guards.watched import Move, Watched
 
 __all__ = ["LOADING", "WATCHED", "WRITING", "Guarded", "Steps", "Watch", "Writing", "is_expression", "watches", "whole"]
 
-Steps = tuple[str | None | EllipsisType, ...]
+Steps = tuple[str | EllipsisType | None, ...]
 
 
 @dataclass(eq=False)
@@ -206,6 +206,7 @@ class Guarded(DeferredAttribute):  # type: ignore[misc, unused-ignore]  # Django
         watch, data = self.watch, record.__dict__
         old = data.get(self.key, ...)
         known = old is not ... and not is_expression(old)
+        before: str | None = None
         try:
             after = ... if is_expression(value) else watch.text(value)
             before = watch.text(old) if known else None

@@ -14,12 +14,13 @@ Observing, the statement is executed as it was; if the guard's own SELECT fails,
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from django.db import DatabaseError, connections, transaction
+from django.db import DatabaseError, transaction
 from django.db.models import Q
 from django.db.models.expressions import Col, ExpressionWrapper
 from django.db.models.sql import Query, UpdateQuery, constants
@@ -46,7 +47,7 @@ class _Set:
     watch: Watch
     field: Any
     value: Any
-    steps: list[tuple[tuple[Any, ...], Sequence[str | None]]] = field(default_factory=list)
+    steps: list[tuple[tuple[Any, ...], Sequence[str | None]]] = dataclasses.field(default_factory=list)
     """The steps that each row makes, by its key."""
 
     @property
@@ -258,10 +259,15 @@ def _parts(compiler: Any, sets: Sequence[_Set], rows: Sequence[_Row]) -> Iterato
             part.values = [(each, model, values.get(each.column, value)) for each, model, value in query.values]
             part.related_updates = query.related_updates
             part.order_by = query.order_by if compiler.connection.vendor == "mysql" else ()
-            part.add_filter("pk__in", [row.key if len(row.key) > 1 else row.key[0] for row in chosen])
+            part.add_filter("pk__in", [_one_or_all(row.key) for row in chosen])
             for number, each in enumerate(sets):
                 part.add_q(_holding(each.field, {row.holds[number] for row in chosen}))
             yield part
+
+
+def _one_or_all(key: tuple[Any, ...]) -> Any:
+    first, *more = key
+    return key if more else first
 
 
 def _holding(guarded: Any, values: set[Any]) -> Q:
@@ -273,7 +279,7 @@ def _holding(guarded: Any, values: set[Any]) -> Q:
 def _lost(compiler: Any, sets: Sequence[_Set], rows: Sequence[_Row]) -> None:
     """Raise that somebody else was first, with what a row holds now where that can be read."""
     query = Query(compiler.query.model)
-    query.add_filter("pk__in", [row.key if len(row.key) > 1 else row.key[0] for row in rows[:ROWS_AT_ONCE]])
+    query.add_filter("pk__in", [_one_or_all(row.key) for row in rows[:ROWS_AT_ONCE]])
     table = query.get_initial_alias()
     query.set_select([each.get_col(table) for each in (*keys(query.model), *(one.field for one in sets))])
     now = {

@@ -1,0 +1,347 @@
+"""`guard(Model.status, machine)` on Django models: every bypass is tried, and the row is found unchanged."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from random import Random
+from typing import Any
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connection, connections, models, transaction
+from django.db.models import F
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from interlock import Guard, IllegalMove, Refused, because, guard
+from interlock.definition.machine import Definition
+from interlock.errors import Conflict
+from interlock.guards.django_watch import WATCHED
+from tests.django_app import (
+    BIRTHS,
+    MOVES,
+    Large,
+    Move,
+    Owner,
+    Proxy,
+    Record,
+    Seen,
+    Volume,
+    django_on,
+    fresh,
+    held,
+    history,
+    seen,
+)
+from tests.test_sqlalchemy import machines
+
+Way = Callable[[Any], Any]
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql", "mariadb"])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path_factory.mktemp('django') / 'test.db'}"
+    else:
+        from tests.databases import _database
+
+        drop = "DROP DATABASE {} WITH (FORCE)" if request.param == "postgresql" else "DROP DATABASE {}"
+        with _database(request.getfixturevalue(f"{request.param}_url"), drop) as url, django_on(url):
+            yield request.param
+        return
+    with django_on(url):
+        yield request.param
+
+
+@pytest.fixture
+def database(server: str) -> str:
+    fresh()
+    return server
+
+
+# Enforcing
+
+
+@pytest.mark.parametrize("way", MOVES)
+@pytest.mark.parametrize("model", [Record, Proxy], ids=lambda model: model.__name__)
+def test_no_way_moves_a_row_along_what_is_no_edge(database: str, model: Any, way: str) -> None:
+    with pytest.raises(IllegalMove, match="`free` -> `gone`"):
+        MOVES[way](model)
+    assert held() == "free" and held(key=2) == "used" and history() == [], "nor the other rows of the same statement"
+
+
+@pytest.mark.parametrize("way", BIRTHS)
+def test_no_way_makes_a_row_in_a_state_that_is_not_initial(database: str, way: str) -> None:
+    with pytest.raises(IllegalMove, match="`gone`"):
+        BIRTHS[way](Record)
+    assert held(key=9) is None is held(key=8) and history() == []
+
+
+def test_a_bulk_create_that_sets_the_field_of_rows_that_are_there_is_refused(database: str) -> None:
+    named = {} if database == "mariadb" else {"unique_fields": ["id"]}  # MariaDB knows no target of a conflict
+    with pytest.raises(Refused, match="update_conflicts"):
+        Record.objects.bulk_create(
+            [Record(pk=1, status="gone")], update_conflicts=True, update_fields=["status"], **named
+        )
+    assert held() == "free"
+
+
+def test_edges_are_taken_and_written_down_with_who_and_why(database: str) -> None:
+    with because("a person asked", by="ann"):
+        record = Record.objects.create(pk=9)
+        record.status = "used"
+        record.save()
+    Record.objects.filter(pk__in=[1, 2]).update(status="used", note="x")
+    Record.objects.filter(status="used").update(status="ending")
+    assert history()[:2] == [("9", None, "free"), ("9", "free", "used")]
+    assert sorted(history()[2:]) == [
+        ("1", "free", "used"),
+        ("1", "used", "ending"),
+        ("2", "used", "ending"),
+        ("9", "used", "ending"),
+    ]
+    first = Move.objects.order_by("seq").first()
+    assert (first.machine, first.by, first.reason) == ("volume", "ann", "a person asked") and first.at is not None
+    assert held() == "ending"
+
+
+def test_what_the_database_knows_counts_not_what_was_read(database: str) -> None:
+    mine, yours = Record.objects.get(pk=2), Record.objects.get(pk=2)
+    yours.status = "ending"
+    yours.save()
+    mine.status = "free"
+    with pytest.raises(IllegalMove, match="came too late: somebody else has moved it to `ending`"):
+        mine.save()
+    assert held(key=2) == "ending" and history() == [("2", "used", "ending")]
+
+
+def test_two_steps_between_two_saves_are_both_judged_and_written_down(database: str) -> None:
+    record = Record.objects.get(pk=1)
+    record.status = "used"
+    record.status = "ending"
+    record.save()
+    assert history() == [("1", "free", "used"), ("1", "used", "ending")] and held() == "ending"
+
+
+def test_other_fields_may_be_written_at_any_time(database: str) -> None:
+    record = Record.objects.get(pk=1)
+    record.note = "hello"
+    record.save()
+    Record.objects.filter(pk=2).update(note=F("status"))
+    Record.objects.filter(pk=2).update(status="used")
+    assert history() == [] and Record.objects.get(pk=2).note == "used"
+
+
+def test_a_transaction_that_is_rolled_back_takes_its_moves_along(database: str) -> None:
+    with pytest.raises(ZeroDivisionError), transaction.atomic():
+        Record.objects.filter(pk=1).update(status="used")
+        raise ZeroDivisionError
+    assert held() == "free" and history() == []
+
+
+def test_a_refused_move_spoils_the_transaction_it_is_in(database: str) -> None:
+    with pytest.raises(transaction.TransactionManagementError), transaction.atomic():
+        Record.objects.filter(pk=2).update(status="ending")
+        with pytest.raises(IllegalMove):
+            Record.objects.update(status="gone")
+        Record.objects.count()
+    assert held(key=2) == "used"
+
+
+def test_a_model_that_inherits_the_table_is_guarded_with_it(database: str) -> None:
+    large: Any = Large.objects.create(pk=9, size=3)
+    ways: list[Callable[[], Any]] = [
+        lambda: Large.objects.filter(pk=9).update(status="gone", size=4),
+        lambda: Large(pk=9, status="gone").save(),
+    ]
+    for way in ways:
+        with pytest.raises(IllegalMove):
+            way()
+    assert held(key=9) == "free" and Large.objects.get(pk=9).size == 3
+    large.status = "used"
+    large.save()
+    assert held(key=9) == "used" and history() == [("9", None, "free"), ("9", "free", "used")]
+
+
+def test_rows_by_way_of_a_relation(database: str) -> None:
+    owner = Owner.objects.create(pk=1, name="ann")
+    Record.objects.filter(pk__in=[1, 2]).update(owner=owner)
+    with pytest.raises(IllegalMove):
+        owner.records.update(status="gone")
+    with pytest.raises(IllegalMove):
+        Record.objects.filter(owner__name="ann", pk=1).update(status="gone")
+    assert held() == "free" and Record.objects.filter(owner__name="ann", pk=1).update(status="used") == 1
+    owner.records.all().delete()
+    assert Record.objects.count() == 0, "deleting is no move"
+
+
+def test_a_refreshed_object_begins_anew(database: str) -> None:
+    record = Record.objects.get(pk=1)
+    Record.objects.filter(pk=1).update(status="used")
+    record.refresh_from_db()
+    record.status = "ending"
+    record.save()
+    assert held() == "ending"
+
+
+def test_a_new_object_is_judged_where_it_is_moved(database: str) -> None:
+    record = Record()
+    with pytest.raises(IllegalMove):
+        record.status = "gone"
+    assert record.status == "free"
+
+
+@pytest.mark.parametrize("server", ["postgresql", "mariadb"], indirect=True)
+def test_of_two_concurrent_writers_one_wins(database: str) -> None:
+    """Both have read `used`; one goes to `free`, the other to `ending`, at the same time and in long transactions."""
+    for _ in range(5):
+        Move.objects.all().delete()
+        with connection.cursor() as cursor:
+            cursor.execute("UPDATE guarded_record SET status = 'used' WHERE id = 2")
+        ready, outcomes = threading.Barrier(2), dict[str, object]()
+
+        def write(wanted: str, ready: threading.Barrier = ready, outcomes: dict[str, object] = outcomes) -> None:
+            try:
+                with transaction.atomic():
+                    record = Record.objects.get(pk=2)
+                    ready.wait(10)
+                    record.status, record.note = wanted, wanted
+                    record.save()
+                outcomes[wanted] = "won"
+            except (IllegalMove, Conflict) as error:
+                outcomes[wanted] = error
+            finally:
+                connections.close_all()
+
+        threads = [threading.Thread(target=write, args=(wanted,)) for wanted in ("free", "ending")]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        winners = [wanted for wanted, outcome in outcomes.items() if outcome == "won"]
+        assert len(outcomes) == 2 and len(winners) == 1, outcomes
+        row = Record.objects.get(pk=2)
+        assert (row.status, row.note) == (winners[0], winners[0]) and history() == [("2", "used", winners[0])]
+
+
+# Observing
+
+
+@pytest.mark.parametrize("way", MOVES)
+def test_observing_lets_every_move_happen_and_counts_it(database: str, way: str) -> None:
+    MOVES[way](Seen)
+    assert held(Seen) == "gone"
+    assert any((one.current, one.wanted) == ("free", "gone") for one in seen.sightings()), seen.sightings()
+
+
+@pytest.mark.parametrize("way", BIRTHS)
+def test_observing_lets_every_row_be_made_and_counts_it(database: str, way: str) -> None:
+    BIRTHS[way](Seen)
+    assert held(Seen, 9) == "gone" and any(one.wanted == "gone" for one in seen.sightings())
+
+
+def test_observing_counts_an_unknown_value_that_is_read_and_where(database: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE guarded_seen SET status = 'lost' WHERE id = 1")
+    assert Seen.objects.get(pk=1).status == "lost"
+    (sighting,) = [one for one in seen.sightings() if one.wanted == "lost"]
+    assert sighting.loaded and "test_django.py" in sighting.site
+
+
+def test_observing_goes_on_when_the_guard_itself_fails(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from interlock.guards import django_writes
+
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("a fault of the guard's")
+
+    monkeypatch.setattr(django_writes, "_rows", broken)
+    assert Seen.objects.filter(pk=1).update(status="gone") == 1 and held(Seen) == "gone"
+    assert any("not judged" in one.wanted and "ZeroDivisionError" in one.wanted for one in seen.sightings())
+
+
+# What can be guarded
+
+
+def test_what_is_no_plain_field_is_refused() -> None:
+    class Abstract(models.Model):  # type: ignore[misc, unused-ignore]
+        status = models.CharField(max_length=9)
+
+        class Meta:
+            app_label, abstract = "guarded", True
+
+    for attribute, says in [
+        (Record.id, "primary key"),
+        (Record.owner, "no column|no plain"),
+        (Record.status, "guarded already"),
+    ]:
+        with pytest.raises(Refused, match=says):
+            guard(attribute, Volume)
+    with pytest.raises(Refused, match="MoveModel"):
+        guard(Owner.name, Volume, audit=Owner)
+    assert "guarded_owner" not in WATCHED
+    with pytest.raises((Refused, AttributeError, ImproperlyConfigured)):
+        guard(Abstract.status, Volume)
+
+
+# Any machine, any moves: the same verdict everywhere
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(machine=machines(), seed=st.integers(0, 2**32))
+def test_attribute_and_django_model_give_the_same_verdict_and_the_row_holds_it(machine: Definition, seed: int) -> None:
+    random = Random(seed)
+    table = f"guarded_any_{seed}_{random.randrange(10**9)}"
+    meta = type("Meta", (), {"app_label": "guarded", "db_table": table})
+    fields = {"__module__": __name__, "Meta": meta, "status": models.CharField(max_length=200)}
+    from django.apps import apps
+
+    apps.all_models["guarded"].pop("anything", None)
+    model: Any = type("Anything", (models.Model,), fields)
+    with django_on("sqlite:///:memory:", model):
+        guard(model.status, machine, audit=Move)
+        try:
+            _same_verdicts(machine, random, model)
+        finally:
+            del WATCHED[table]
+
+
+def _same_verdicts(machine: Definition, random: Random, model: Any) -> None:
+    class Plain:
+        status = Guard(machine)
+
+    plain, expected = Plain(), list[tuple[str | None, str]]()
+    for _ in range(12):
+        before: str | None = getattr(plain, "status", None)
+        wanted = random.choice([*machine.states, "unknown"])
+        try:
+            plain.status = wanted
+        except IllegalMove as refused:
+            with pytest.raises(IllegalMove) as caught:
+                _write(random, model, before, wanted)
+            assert (caught.value.current, caught.value.wanted) == (refused.current, refused.wanted)
+        else:
+            _write(random, model, before, wanted)
+            expected += [(before, wanted)] if before != wanted else []
+        assert held(model) == getattr(plain, "status", None)
+    assert [(came, went) for _, came, went in history()] == expected
+
+
+def _write(random: Random, model: Any, before: str | None, wanted: str) -> None:
+    def assigned() -> None:
+        record = model.objects.get(pk=1)
+        record.status = wanted
+        record.save()
+
+    def in_bulk() -> None:
+        record = model.objects.get(pk=1)
+        record.__dict__["status"] = wanted
+        model.objects.bulk_update([record], ["status"])
+
+    ways: list[Callable[[], Any]] = [lambda: model(pk=1, status=wanted).save()]
+    if before is None:
+        ways += [lambda: model.objects.create(pk=1, status=wanted)]
+        ways += [lambda: model.objects.bulk_create([model(pk=1, status=wanted)])]
+    else:
+        ways += [assigned, in_bulk, lambda: model.objects.filter(pk=1).update(status=wanted)]
+    random.choice(ways)()
