@@ -39,6 +39,7 @@ class Definition:
         views: public names by API version: ``{"v1": {"ACTIVE": ["completed"], "MOVING": ...}}``; ``...`` is all other states.
         fields: shape of the data; None accepts any.
         description: for people.
+        renames: what states of earlier versions are called now, by their old name; see `interlock.definition.compare`.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Definition:
     views: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     fields: Fields | None = None
     description: str = ""
+    renames: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         shaped(self)
@@ -58,6 +60,7 @@ class Definition:
             ("groups", self.groups),
             ("views", views),
             ("fields", self.fields),
+            ("renames", self.renames),
         ):
             object.__setattr__(self, name, None if value is None else MappingProxyType(dict(value)))
         object.__setattr__(self, "claims", tuple(self.claims))
@@ -189,6 +192,7 @@ class Machine(Generic[D]):
     definition: ClassVar[Definition]
     claims: ClassVar[Sequence[Claim]] = ()
     views: ClassVar[Mapping[str, Mapping[str, Sequence[str] | EllipsisType]]] = {}
+    renames: ClassVar[Mapping[str, str]] = {}
 
     def __init_subclass__(cls, *, version: int = 1, name: str | None = None, **extra: Any) -> None:
         super().__init_subclass__(**extra)
@@ -217,7 +221,7 @@ def build_class(cls: type[Machine[Any]], version: int, name: str) -> Definition:
                 groups[key] = value
             elif (
                 not key.startswith("_")
-                and key not in ("claims", "views", "definition")
+                and key not in ("claims", "views", "renames", "definition")
                 and owner not in Machine.__mro__
             ):
                 what = f"is {type(value).__name__}, which a machine has no use for"
@@ -229,7 +233,8 @@ def build_class(cls: type[Machine[Any]], version: int, name: str) -> Definition:
         fields = fields_of(data_type_of(cls))
     except TypeError as error:
         raise IllegalMachine(name, [Fault("data-type", "data", str(error), "Mend the data type.")]) from None
-    return Definition(name, version, states, groups, cls.claims, cls.views, fields, cls.__dict__.get("__doc__") or "")
+    description = cls.__dict__.get("__doc__") or ""
+    return Definition(name, version, states, groups, cls.claims, cls.views, fields, description, cls.renames)
 
 
 def data_type_of(cls: type) -> Any:

@@ -17,7 +17,7 @@ DEPTH = 20
 
 _DURATIONS = ("timeout", "within", "heartbeat")
 Reader = Callable[[Any, str], Any]
-_TOP = ("machine", "version", "description", "data", "claims", "states", "groups", "views")
+_TOP = ("machine", "version", "description", "data", "claims", "states", "groups", "views", "renames")
 
 
 def from_document(document: Any, where: str = "document") -> Definition:
@@ -47,6 +47,7 @@ def from_document(document: Any, where: str = "document") -> Definition:
         },
         fields,
         _text(top.get("description", ""), "description"),
+        {old: _text(new, f"renames.{old}") for old, new in _mapping(top.get("renames", {}), "renames").items()},
     )
 
 

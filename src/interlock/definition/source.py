@@ -117,6 +117,9 @@ def _class(definition: Definition) -> Iterator[str]:
     if definition.views:
         yield ""
         yield f"    views = {_views(definition.views)}"
+    if definition.renames:
+        yield ""
+        yield f"    renames = {dict(definition.renames)!r}"
 
 
 def _docstring(text: str) -> Iterator[str]:
