@@ -5,7 +5,7 @@ BIN := .venv/bin
 QEMU := qemu-system-x86_64
 ARGS ?=
 
-.PHONY: help venv system demo test test-all check generate lock bench clean
+.PHONY: help venv system databases demo test test-all check generate lock bench clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,13 +22,16 @@ venv: .venv/.installed  ## the virtual environment, from the lock
 system:  ## QEMU from the distribution, where it is missing and we may install it
 	@command -v $(QEMU) >/dev/null && command -v qemu-img >/dev/null || sh tools/install-qemu
 
+databases: ## MariaDB from the distribution, where it is missing and we may install it; PostgreSQL comes with the lock
+	@command -v mariadbd >/dev/null && command -v mariadb-install-db >/dev/null || sh tools/install-mariadb
+
 demo: venv system  ## a real live migration, killed half-way and finished; ARGS="--help" shows the options
 	$(BIN)/interlock demo $(ARGS)
 
-test: venv system  ## everything CI checks
+test: venv system databases  ## everything CI checks
 	$(BIN)/python -m tools.check $(ARGS)
 
-test-all: venv system  ## the slow matrices too
+test-all: venv system databases  ## the slow matrices too
 	$(BIN)/python -m tools.check --nightly $(ARGS)
 
 generate: venv  ## write everything that is generated

@@ -1,10 +1,14 @@
-"""What all tests share: real QEMU is used where it is installed, and demanded where `--require-qemu` is given."""
+"""What all tests share: real databases; real QEMU where it is installed, demanded where `--require-qemu` is given."""
 
 from __future__ import annotations
 
 import shutil
 
 import pytest
+
+from tests.databases import mariadb, mariadb_url, postgresql, postgresql_url, sqlite
+
+__all__ = ["mariadb", "mariadb_url", "postgresql", "postgresql_url", "sqlite"]  # fixtures for all tests
 
 QEMU = "qemu-system-x86_64"
 

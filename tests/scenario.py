@@ -9,6 +9,9 @@ A file is a sequence of blocks: a command line, a line ``----``, what it printed
     fail KIND [message] [!final] [!after=seconds]
     stopped
     signal EVENT [field=json ...] [@key=...] [@hold=true]
+    report STATE|!event [field=json ...] [@key=...]
+    adopt STATE [field=json ...] [@steps=json]
+    reported [STATE ...]                    what other code performs, as the worker knows
     cancel | pause [state ...] | resume | retry [reason] | skip [reason] | override STATE [reason]
     wait DURATION                           let time pass, without telling the operation
     worker on|off|QUEUE ...                 whether a worker stands by to be issued the next attempt, and its queues
@@ -148,6 +151,25 @@ class Scenario:
         words.pop(event)
         key, hold = words.pop("@key", ""), words.pop("@hold", False)
         return self.give(i.Signal(event, words, key, hold, "bob", self.offer))
+
+    def do_report(self, rest: str) -> str:
+        words = pairs(rest)
+        what = next(iter(words))
+        words.pop(what)
+        key, event = words.pop("@key", ""), what[1:] if what.startswith("!") else ""
+        return self.give(i.Report(event, "" if event else what, words, key, "old", self.offer))
+
+    def do_adopt(self, rest: str) -> str:
+        words = pairs(rest)
+        state = next(iter(words))
+        words.pop(state)
+        steps = words.pop("@steps", None)
+        return self.give(i.Start("op", words, state, "old", offer=self.offer, record="17", adopted=True, steps=steps))
+
+    def do_reported(self, rest: str) -> str:
+        states = frozenset((self.machine.name, state) for state in rest.split())
+        self.offer = i.Offer(self.worker, EVERYWHERE, states)
+        return f"other code performs {rest or 'nothing'}"
 
     def do_cancel(self, rest: str) -> str:
         return self.give(i.Cancel("bob", rest, self.offer))

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from interlock.bench.engine import Flat, InFlight, Orphans, in_flight
+from interlock.bench.guard import Figures, report
 from interlock.bench.machines import some_data
+from interlock.bench.peers import SUBJECTS
 from interlock.bench.raw import RawLimit, raw_limit
 from interlock.bench.report import Measured, as_text
 
@@ -67,3 +69,29 @@ def test_the_whole_benchmark_in_small(tmp_path: Path) -> None:
     assert 5.0 < figures["in_flight"][0]["flushes_per_operation"] < 8.0
     assert 0 < figures["orphans"]["first"] <= figures["orphans"]["all"]
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_the_guard_stands_next_to_its_floor_and_all_its_peers() -> None:
+    command = [sys.executable, "-m", "interlock.bench", "guard", "--seconds", "0.02", "--rounds", "1", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    assert figures["missing"] == {}
+    found = {one["subject"]: one for one in figures["subjects"]}
+    assert [*found] == [*SUBJECTS]
+    assert all(one["moves_per_second"] > 1_000 for one in found.values())
+    assert found["interlock Guard"]["third_party"] == [] and found["automaton"]["third_party"] != []
+    assert found["interlock Guard"]["bytes_per_object"] < 200 < found["transitions"]["bytes_per_object"]
+
+
+def test_the_guards_table_says_what_was_missed() -> None:
+    best = {
+        "floor": Figures("floor", 10e6, -40.0, 0.0, ()),
+        "interlock Guard": Figures("interlock Guard", 3e6, 300.0, 60.0, ()),
+        "transitions": Figures("transitions", 1e6, 6_000.0, 30.0, ("six",)),
+    }
+    text = report(best, {"automaton": "ModuleNotFoundError: no automaton"})
+    assert "met     at least 2,000,000" in text and "MISSED  20 times as fast as transitions" in text
+    assert "MISSED  at most 200 bytes" in text and "MISSED  the standard library alone" in text
+    assert "automaton              not measured: ModuleNotFoundError" in text and "reaches 30% of it" in text

@@ -143,9 +143,9 @@ def test_every_command_has_help_with_an_example(run: Run) -> None:
 
 
 def test_check(run: Run) -> None:
-    assert "nothing found in journey version 1: 6 states" in said(run("check", "service:Journey"))
+    assert "3 warnings in journey version 1: 6 states" in said(run("check", "service:Journey"))
     text = said(run("check", "service:Journey", "bad.yaml"), 1)
-    assert "leads to `bb`, which is no state" in text and "[unknown-target]" in text
+    assert "leads to `bb`, which is no state" in text and "[error unknown-target]" in text
     found = json.loads(said(run("check", "bad.yaml", "--json"), 1))["found"]
     assert {fault["code"] for fault in found} == {"unknown-target"} and found[0]["target"] == "bad.yaml"
     assert "did you mean" in said(run("chek", "bad.yaml"), 2)

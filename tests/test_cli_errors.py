@@ -51,9 +51,9 @@ def test_a_module_that_cannot_be_imported(run: Run, tmp_path: Path, text: str, s
 def test_a_document_that_is_none_is_something_found(run: Run, tmp_path: Path) -> None:
     (tmp_path / "odd.yaml").write_text("machine: odd\nstates: 3\n")
     text = said(run("check", "odd.yaml", "service:Journey"), 1)
-    assert "[illegal-document]" in text and "nothing found in journey" in text
+    assert "[error illegal-document]" in text and "in journey version 1" in text
     document = json.loads(said(run("check", "odd.yaml", "service:Journey", "--json"), 1))
-    assert document["found"][0]["target"] == "odd.yaml" and document["nothing_found"][0]["machine"] == "journey"
+    assert document["found"][0]["target"] == "odd.yaml" and document["checked"][0]["machine"] == "journey"
 
 
 def test_files_that_cannot_be_written(run: Run, tmp_path: Path) -> None:

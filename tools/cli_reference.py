@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
 
 import click
 
@@ -16,11 +17,9 @@ def generate() -> dict[str, str]:
     context = click.Context(app, info_name="interlock")
     lines = ["# Command line", "", text_of(app), ""]
     lines += ["| command | what it does |", "|---|---|"]
-    commands = {
-        name: command for name in app.list_commands(context) if (command := app.get_command(context, name)) is not None
-    }
+    commands = dict(commands_of(app, context))
     lines += [
-        f"| [`{name}`](#{name}) | {text_of(command).split('. ')[0].splitlines()[0].rstrip('.')} |"
+        f"| [`{name}`](#{name.replace(' ', '-')}) | {text_of(command).split('. ')[0].splitlines()[0].rstrip('.')} |"
         for name, command in commands.items()
     ]
     for name, command in commands.items():
@@ -28,9 +27,19 @@ def generate() -> dict[str, str]:
             "",
             f"## {name}",
             "",
-            *section(command, click.Context(command, info_name=f"interlock {name}", parent=None)),
+            *section(name, command, click.Context(command, info_name=f"interlock {name}", parent=None)),
         ]
     return {"docs/reference/cli.md": NOTE + "\n".join(lines) + "\n"}
+
+
+def commands_of(group: click.Group, context: click.Context, before: str = "") -> Iterator[tuple[str, click.Command]]:
+    """Yield each command with its name; those of a group within it, with the group's name before."""
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if isinstance(command, click.Group):
+            yield from commands_of(command, click.Context(command, parent=context), f"{before}{name} ")
+        elif command is not None:
+            yield f"{before}{name}", command
 
 
 def text_of(command: click.Command) -> str:
@@ -38,14 +47,14 @@ def text_of(command: click.Command) -> str:
     return inspect.cleandoc(command.help or "").replace("\b\n", "")
 
 
-def section(command: click.Command, context: click.Context) -> list[str]:
+def section(name: str, command: click.Command, context: click.Context) -> list[str]:
     """Return a command's part of the page."""
     body, _, example = text_of(command).partition("Example:")
     lines = [
         body.strip(),
         "",
         "```text",
-        " ".join(["interlock", *[command.name or ""], *command.collect_usage_pieces(context)]),
+        " ".join(["interlock", name, *command.collect_usage_pieces(context)]),
         "```",
     ]
     if example:

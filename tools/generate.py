@@ -14,6 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 GENERATORS = [
+    "interlock.checking.finding",
     "interlock.definition.schema",
     "tools.cli_reference",
     "tools.generate_sync",

@@ -80,11 +80,11 @@ Method = ast.FunctionDef | ast.AsyncFunctionDef
 
 def generate() -> dict[str, str]:
     """Return the twin's text by its path."""
-    engine, handle = _parse("engine.py"), _parse("handle.py")
-    interlock, one = _class(engine, "Interlock"), _class(handle, "Handle")
+    engine, asking, handle = _parse("engine.py"), _parse("asking.py"), _parse("handle.py")
+    interlock, asked, one = _class(engine, "Interlock"), _class(asking, "Asking"), _class(handle, "Handle")
     parts = [
         HEAD,
-        _imports(engine, handle),
+        _imports(engine, asking, handle),
         '__all__ = ["Handle", "Interlock"]\n\nD = TypeVar("D")\n\n\n',
         "class Handle(Generic[D]):\n",
         _doc(ast.get_docstring(one, clean=False) or "", 4),
@@ -99,6 +99,7 @@ def generate() -> dict[str, str]:
         _init(interlock),
         LIFE.format(open_doc=_doc_of(interlock, "open"), close_doc=_doc_of(interlock, "close")),
         *(_method(method, "self._inner") for method in _methods(interlock) if method.name not in ("open", "close")),
+        *(_method(method, "self._inner") for method in _methods(asked)),
     ]
     return {TARGET: _formatted("".join(parts))}
 

@@ -96,6 +96,18 @@ class Handle(Generic[D]):
         """Send it an event; see `Interlock.signal`."""
         return self._portal.call(self._inner.signal(event, data, key=key, hold=hold, by=by))
 
+    def report(
+        self,
+        event: str = "",
+        data: Mapping[str, Any] | None = None,
+        *,
+        to: str = "",
+        key: str = "",
+        by: str | None = None,
+    ) -> Snapshot:
+        """Say what came of a state that other code performs; see `Interlock.report`."""
+        return self._portal.call(self._inner.report(event, data, to=to, key=key, by=by))
+
     def pause(self, reason: str = "", before: Sequence[str] | None = None, *, by: str | None = None) -> Snapshot:
         """Let the running action finish and start nothing more; or, with ``before``, go on and pause before each of these states."""
         return self._portal.call(self._inner.pause(reason, before, by=by))
@@ -308,6 +320,41 @@ class Interlock:
             ),
         )
 
+    def adopt(
+        self,
+        machine: type[Machine[Any]] | Definition | str,
+        data: Mapping[str, Any],
+        *,
+        state: str,
+        record: str,
+        begun: bool = True,
+        steps: Sequence[str] | None = None,
+        by: str | None = None,
+    ) -> Handle[Any]:
+        """Take over an operation that other code began, in the state it is in. A record is adopted once: then its operation is returned.
+
+        The present state is performed with ``recover`` where one is bound; or waited for, if other code still performs it.
+
+        Args:
+            data: the operation's data.
+            state: where it is; not a final state.
+            record: key of the record that other code keeps of it; `operation_of` finds the operation by it.
+            begun: whether other code has begun the present state; a record that was only just created it has not.
+            steps: the states that other code may have begun: they are undone if it fails. Default: all that may lie behind.
+
+        Raises: as `start` does.
+        """
+        return Handle(
+            self._portal,
+            self._portal.call(
+                self._inner.adopt(machine, data, state=state, record=record, begun=begun, steps=steps, by=by)
+            ),
+        )
+
+    def operation_of(self, machine: type[Machine[Any]] | Definition, record: str) -> Handle[Any]:
+        """Return a handle of the operation that a record stands for (see `adopt`); nothing is read yet."""
+        return Handle(self._portal, self._inner.operation_of(machine, record))
+
     def operation(self, id: str) -> Handle[Any]:
         """Return a handle of an operation; nothing is read yet."""
         return Handle(self._portal, self._inner.operation(id))
@@ -336,6 +383,10 @@ class Interlock:
     def history(self, id: str, after: int = 0, limit: int = 1000) -> tuple[Record, ...]:
         """Return an operation's journal from above sequence number ``after``. Raises `Unknown`."""
         return self._portal.call(self._inner.history(id, after, limit))
+
+    def tail(self, after: int, limit: int = 500) -> tuple[Record, ...]:
+        """Return the records of all operations above position ``after``, in order."""
+        return self._portal.call(self._inner.tail(after, limit))
 
     def watch(self, id: str | None = None, after: int | None = None) -> Iterator[Record]:
         """Yield records of the journal as they are written.
@@ -400,6 +451,30 @@ class Interlock:
             IllegalData, LimitExceeded, Unknown: nothing was changed.
         """
         return self._portal.call(self._inner.signal(id, event, data, key=key, hold=hold, by=by))
+
+    def report(
+        self,
+        id: str,
+        event: str = "",
+        data: Mapping[str, Any] | None = None,
+        *,
+        to: str = "",
+        key: str = "",
+        by: str | None = None,
+    ) -> Snapshot:
+        """Say what came of a state that other code performs: the event, or the state that its record moved to.
+
+        Args:
+            event: ``done``, ``failed``, or another event of the present state.
+            data: added to the operation's data.
+            to: instead of an event: the state; where the operation is already there, nothing happens.
+            key: a second report with the same key is a no-op.
+
+        Raises:
+            NotPossible: the engine performs the present state itself, or no exit leads there.
+            IllegalData, LimitExceeded, Unknown: nothing was changed.
+        """
+        return self._portal.call(self._inner.report(id, event, data, to=to, key=key, by=by))
 
     def pause(
         self, id: str, reason: str = "", before: Sequence[str] | None = None, *, by: str | None = None

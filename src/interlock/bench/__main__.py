@@ -37,6 +37,10 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print; return the exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["guard"]:
+        from interlock.bench.guard import main as bench_guard
+
+        return bench_guard(words[1:])
     options = parser().parse_args(words)
     with tempfile.TemporaryDirectory(prefix="interlock-bench-", dir=options.directory) as made:
         directory = Path(made)

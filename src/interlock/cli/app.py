@@ -44,10 +44,12 @@ SHORTEST = 4
 
 COMMANDS = {
     "demo": "interlock.cli.demo:demo",
-    "check": "interlock.cli.machines:check",
+    "check": "interlock.cli.check:check",
     "draw": "interlock.cli.machines:draw",
     "explain": "interlock.cli.machines:explain",
     "convert": "interlock.cli.machines:convert",
+    "guard": "interlock.cli.guard:guard",
+    "explore": "interlock.cli.explore:explore",
     "start": "interlock.cli.start:start",
     "worker": "interlock.cli.worker:worker",
     "list": "interlock.cli.looking:list_operations",

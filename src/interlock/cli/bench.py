@@ -12,7 +12,10 @@ __all__ = ["bench"]
 @click.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
 @click.argument("words", nargs=-1, type=click.UNPROCESSED)
 def bench(words: tuple[str, ...]) -> None:
-    """Measure durable steps per second next to the device's own limit; `interlock bench --help` shows the options."""
+    """Measure durable steps per second next to the device's own limit; `interlock bench --help` shows the options.
+
+    `interlock bench guard` measures a guarded assignment next to its floor and to the peers that are installed.
+    """
     from interlock.bench.__main__ import main
 
     sys.exit(main(words))

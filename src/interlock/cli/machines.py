@@ -1,4 +1,4 @@
-"""Commands about machines: check, draw, explain, convert. A target is ``module:Machine`` or the path of a document."""
+"""Commands about machines: draw, explain, convert. A target is ``module:Machine`` or the path of a document."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from interlock.definition.draw import FORMATS
 from interlock.definition.draw import draw as drawn
 from interlock.definition.explain import explain as explained
 from interlock.definition.machine import Definition, Machine
-from interlock.errors import IllegalDocument, IllegalMachine, Refused
+from interlock.errors import Refused
 
 if TYPE_CHECKING:
     from interlock.interpreter.snapshot import Snapshot
     from interlock.runtime.engine import Interlock
 
-__all__ = ["check", "convert", "draw", "explain", "loaded", "where", "written"]
+__all__ = ["convert", "draw", "explain", "loaded", "where", "written"]
 
 
 def written(target: str) -> type[Machine[Any]] | Definition:
@@ -49,45 +49,6 @@ def loaded(target: str) -> Definition:
     """Return the machine that a target names; modules are looked for in the present directory too."""
     with imported(target):
         return load(target)
-
-
-@click.command()
-@click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
-@json_option
-def check(targets: tuple[str, ...], as_document: bool) -> None:
-    """Say everything that is wrong with machines.
-
-    Today that is what building them finds: contradictions, and questions left open. Exit status 1 if anything is; 2 if a target cannot be
-    read.
-
-    \b
-    Example:  interlock check deploy.yaml volumes:VolumeResize
-    """
-    found: list[dict[str, Any]] = []
-    checked: list[dict[str, Any]] = []
-    for target in targets:
-        try:
-            machine = loaded(target)
-        except IllegalMachine as illegal:
-            found += [{"target": target, "machine": illegal.machine, **fault._asdict()} for fault in illegal.faults]
-            if not as_document:
-                click.echo(f"{target}: {len(illegal.faults)} found")
-                for fault in illegal.faults:
-                    click.echo(f"  {fault.where}: {fault.what}.\n      {fault.mend} [{fault.code}]")
-        except IllegalDocument as illegal:
-            found.append({"target": target, "code": illegal.code, "what": illegal.message})
-            if not as_document:
-                click.echo(f"{target}: 1 found\n  {illegal.message} [{illegal.code}]")
-        else:
-            checked.append({"target": target, "machine": machine.name, "version": machine.version})
-            if not as_document:
-                ends = ", ".join(machine.finals) or "none"
-                click.echo(
-                    f"{target}: nothing found in {machine.name} version {machine.version}: {len(machine.states)} states, ends {ends}"
-                )
-    if as_document:
-        say_json({"found": found, "nothing_found": checked})
-    sys.exit(1 if found else 0)
 
 
 @click.command()

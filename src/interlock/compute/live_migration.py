@@ -95,6 +95,9 @@ class LiveMigration(Machine[Move], version=1):
     failed = Final("failed", description="the guest runs at its source; nothing is left at the destination")
     cancelled = Final("cancelled", description="the guest runs at its source; nothing is left at the destination")
 
+    accepts = {
+        "stuck-after-pivot:switching": "where the guest runs after ten attempts, or whether it was lost, is for a person to see"
+    }
     views = {"v1": {"ACTIVE": ["completed", "refused", "failed", "cancelled"], "MIGRATING": ...}}
 
 

@@ -56,6 +56,8 @@ def to_document(target: Definition | type[Machine[Any]]) -> dict[str, Any]:
             version: {public: "..." if members is ... else list(members) for public, members in names.items()}
             for version, names in machine.views.items()
         }
+    if machine.accepts:
+        document["accepts"] = dict(machine.accepts)
     if machine.renames:
         document["renames"] = dict(machine.renames)
     return document

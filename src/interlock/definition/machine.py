@@ -39,6 +39,7 @@ class Definition:
         views: public names by API version: ``{"v1": {"ACTIVE": ["completed"], "MOVING": ...}}``; ``...`` is all other states.
         fields: shape of the data; None accepts any.
         description: for people.
+        accepts: warnings of the checker that are meant to be so: the reason by code, or by ``code:state``.
         renames: what states of earlier versions are called now, by their old name; see `interlock.definition.compare`.
     """
 
@@ -50,6 +51,7 @@ class Definition:
     views: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     fields: Fields | None = None
     description: str = ""
+    accepts: Mapping[str, str] = field(default_factory=dict)
     renames: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -60,6 +62,7 @@ class Definition:
             ("groups", self.groups),
             ("views", views),
             ("fields", self.fields),
+            ("accepts", self.accepts),
             ("renames", self.renames),
         ):
             object.__setattr__(self, name, None if value is None else MappingProxyType(dict(value)))
@@ -91,6 +94,11 @@ class Definition:
     def finals(self) -> tuple[str, ...]:
         """The states that end an operation."""
         return tuple(name for name, state in self.states.items() if isinstance(state, Final))
+
+    @cached_property
+    def events(self) -> frozenset[str]:
+        """Every event for which some state has an exit."""
+        return frozenset(event for row in self.table.values() for event in row.exits)
 
     @cached_property
     def drives(self) -> bool:
@@ -192,6 +200,7 @@ class Machine(Generic[D]):
     definition: ClassVar[Definition]
     claims: ClassVar[Sequence[Claim]] = ()
     views: ClassVar[Mapping[str, Mapping[str, Sequence[str] | EllipsisType]]] = {}
+    accepts: ClassVar[Mapping[str, str]] = {}
     renames: ClassVar[Mapping[str, str]] = {}
 
     def __init_subclass__(cls, *, version: int = 1, name: str | None = None, **extra: Any) -> None:
@@ -221,7 +230,7 @@ def build_class(cls: type[Machine[Any]], version: int, name: str) -> Definition:
                 groups[key] = value
             elif (
                 not key.startswith("_")
-                and key not in ("claims", "views", "renames", "definition")
+                and key not in ("claims", "views", "accepts", "renames", "definition")
                 and owner not in Machine.__mro__
             ):
                 what = f"is {type(value).__name__}, which a machine has no use for"
@@ -233,8 +242,8 @@ def build_class(cls: type[Machine[Any]], version: int, name: str) -> Definition:
         fields = fields_of(data_type_of(cls))
     except TypeError as error:
         raise IllegalMachine(name, [Fault("data-type", "data", str(error), "Mend the data type.")]) from None
-    description = cls.__dict__.get("__doc__") or ""
-    return Definition(name, version, states, groups, cls.claims, cls.views, fields, description, cls.renames)
+    described = cls.__dict__.get("__doc__") or ""
+    return Definition(name, version, states, groups, cls.claims, cls.views, fields, described, cls.accepts, cls.renames)
 
 
 def data_type_of(cls: type) -> Any:

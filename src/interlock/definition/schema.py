@@ -67,6 +67,10 @@ def _machine() -> Schema:
             "states": _by_name(_ref("state"), "", _ref("name")),
             "groups": _by_name(_ref("group"), "States that share exits and a deadline.", _ref("name")),
             "views": _by_name(_by_name(members), "By version, states by their public name; ... is all the rest."),
+            "accepts": _by_name(
+                _text("Why.", pattern="\\S"),
+                "Warnings of `interlock check` that are meant: reasons by code, or code:state.",
+            ),
             "renames": _by_name(
                 _ref("name"), "What states of earlier versions are called now, by their old name.", _ref("name")
             ),

@@ -37,7 +37,7 @@ __all__ = ["seal", "shaped"]
 NAME_LENGTH = 64
 STATES, GROUPS, EXITS = 10_000, 1_000, 200_000
 MACHINE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
-_ATTRIBUTES = ("claims", "definition", "renames", "views")
+_ATTRIBUTES = ("accepts", "claims", "definition", "renames", "views")
 _OPTIONS = {"cancel": ("rollback", "finish", "refuse"), "on_stop": ("wait", "handover")}
 _CHILDREN = {"join": ("all", "any", "first"), "on_failure": ("fast", "collect")}
 _OUTCOMES = ("succeeded", "failed", "cancelled")
@@ -74,6 +74,7 @@ def _shape(definition: Definition) -> Iterator[Fault]:
         ("data that is fields by name", definition.fields is None or holds("fields", definition.fields, Field)),
         ("a list of claims", _is_list_of(definition.claims, Claim)),
         ("views that are lists of states by public name, by version", _are_views(definition.views)),
+        ("reasons by the code of what it accepts", _are_reasons(definition.accepts)),
         ("renames that are names by old name", holds("renames", definition.renames, str)),
     ):
         if not fits:
@@ -98,6 +99,11 @@ def _are_views(views: Any) -> bool:
         )
         for version, names in views.items()
     )
+
+
+def _are_reasons(accepts: Any) -> bool:
+    words = [*accepts, *accepts.values()] if isinstance(accepts, Mapping) else [None]
+    return all(isinstance(word, str) and word.strip() for word in words)
 
 
 def _limits(definition: Definition) -> Iterator[Fault]:
@@ -162,12 +168,8 @@ def _names(definition: Definition) -> Iterator[Fault]:
             yield Fault("bad-name", f"`{name}`", "is both a state and a group", "Rename one of them.")
     for name, group in definition.groups.items():
         for event in sorted(RESERVED_EVENTS & set(group.on) - {"failed", "timeout"}):
-            yield Fault(
-                "reserved-event",
-                f"group `{name}`",
-                f"has an exit for `{event}`",
-                "An outcome `done` belongs to one state.",
-            )
+            mend = "An outcome `done` belongs to one state."
+            yield Fault("reserved-event", f"group `{name}`", f"has an exit for `{event}`", mend)
 
 
 def _name(word: str, what: str, pattern: re.Pattern[str], mend: str) -> Iterator[Fault]:
@@ -468,14 +470,7 @@ def _templates(definition: Definition) -> Iterator[Fault]:
         if count > 1:
             yield Fault("twice-claimed", f"claim `{name}`", "is declared twice", "Keep one.")
     for where, state in _states(definition):
-        children = state.children
-        if (
-            children
-            and definition.fields is not None
-            and children.each is not None
-            and children.each not in definition.fields
-        ):
-            mend = f"Use one of {', '.join(definition.fields)}{did_you_mean(children.each, definition.fields)}."
-            yield Fault(
-                "unknown-field", where, f"has children for each `{children.each}`, which is no field of the data", mend
-            )
+        each = state.children.each if state.children else None
+        if definition.fields is not None and each is not None and each not in definition.fields:
+            mend = f"Use one of {', '.join(definition.fields)}{did_you_mean(each, definition.fields)}."
+            yield Fault("unknown-field", where, f"has children for each `{each}`, which is no field of the data", mend)

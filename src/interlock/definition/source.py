@@ -117,6 +117,11 @@ def _class(definition: Definition) -> Iterator[str]:
     if definition.views:
         yield ""
         yield f"    views = {_views(definition.views)}"
+    if definition.accepts:
+        yield ""
+        yield "    accepts = {"
+        yield from (f"        {key!r}: {why!r}," for key, why in definition.accepts.items())
+        yield "    }"
     if definition.renames:
         yield ""
         yield f"    renames = {dict(definition.renames)!r}"

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from threading import Lock
+from types import FrameType
 from typing import Any, Literal, get_args
 
 from interlock.definition.machine import Definition, Machine, definition_of
@@ -92,7 +93,7 @@ class Rules:
     def move(self, record: str, current: Any, wanted: Any) -> None:
         """Judge a move from one stored value to another; raises `IllegalMove` when enforcing."""
         before, after = stored(current), stored(wanted)
-        if after not in self.allowed.get(before, (before,)) or after not in self.allowed:
+        if before != after and after not in self.targets.get(before, ()):
             self.refuse(record, before, after)
 
     def create(self, record: str, wanted: Any) -> None:
@@ -151,7 +152,19 @@ def stored(value: Any) -> str:
 
 def _call_site() -> str:
     """Return ``file:line function`` of the nearest caller outside Interlock's guards and the ORMs."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_OURS):
-        frame = frame.f_back
+    frame, greenlets = sys._getframe(1), _greenlets()
+    while frame.f_globals.get("__name__", "").startswith(_OURS):
+        below = frame.f_back or next(greenlets, None)
+        if below is None:
+            break
+        frame = below
     return f"{frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_name}"
+
+
+def _greenlets() -> Iterator[FrameType]:
+    """Yield where each greenlet around this one was left: SQLAlchemy runs what is called from async code in one of its own."""
+    greenlet = sys.modules.get("greenlet")
+    around = greenlet.getcurrent().parent if greenlet else None
+    while around is not None and around.gr_frame is not None:
+        yield around.gr_frame
+        around = around.parent

@@ -21,7 +21,7 @@ CHOICE_RETRY = Retry(10)
 
 
 def issue(turn: Turn) -> None:
-    """Rule 3: issue the attempt that is queued, if the offer fits."""
+    """Rule 3: issue the attempt that is queued, if the offer fits; what other code performs waits for its report instead."""
     phase, offer, at = turn.after.phase, turn.offer, turn.now
     if (
         type(phase) is not Queued
@@ -31,6 +31,8 @@ def issue(turn: Turn) -> None:
         or phase.queue not in offer.queues
     ):
         return
+    if phase.kind == "perform" and turn.reported(phase.state):
+        return turn.enter(phase.state)
     row = turn.machine.table[phase.state]
     bounds = turn.after.bounds
     timeout = row.timeout if bounds is None else bounds.timeouts.get(phase.state, row.timeout)

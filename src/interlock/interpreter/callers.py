@@ -5,11 +5,11 @@ from __future__ import annotations
 from interlock.definition.data import fit
 from interlock.definition.flatten import RESERVED_EVENTS
 from interlock.errors import LimitExceeded, NotPossible, Refused, Unknown, did_you_mean
-from interlock.interpreter import attempts, timers, ways
+from interlock.interpreter import attempts, reports, timers, ways
 from interlock.interpreter import facts as f
 from interlock.interpreter import inputs as i
 from interlock.interpreter.possible import possible, reachable_signals, signals
-from interlock.interpreter.snapshot import Running, Stuck
+from interlock.interpreter.snapshot import Queued, Running, Stuck
 from interlock.interpreter.turn import Turn
 
 __all__ = ["HELD_SIGNALS", "cancel", "pause", "resume", "signal", "start"]
@@ -25,7 +25,9 @@ def start(turn: Turn, input: i.Start) -> None:
         raise Refused(
             f"machine `{machine.name}` has children in `{parents[0]}`; this release declares and checks them, but cannot run them"
         )
-    if state is None:
+    if input.adopted:
+        state = reports.adoptable(machine, state)
+    elif state is None:
         if len(machine.initial) != 1:
             raise Refused(
                 f"machine `{machine.name}` has several initial states: say state= one of {', '.join(machine.initial)}"
@@ -42,9 +44,22 @@ def start(turn: Turn, input: i.Start) -> None:
     if bounds:
         for name in (*bounds.timeouts, *bounds.within, *bounds.retries):
             machine.row(name)
+        if (bounds.deadline is not None or bounds.within) and "failed" not in machine.states:
+            raise Refused(
+                f"machine `{machine.name}` has no final state `failed` to roll back to: start its operations without deadline and within"
+            )
     data = fit(machine.fields, input.data, f"operation of `{machine.name}`")
-    turn.add(f.Started(input.id, machine.name, machine.version, data, input.by, bounds, tuple(input.breakpoints)))
+    steps: tuple[str, ...] = ()
+    if input.adopted:
+        steps = reports.steps_behind(machine, state) if input.steps is None else tuple(input.steps)
+        for name in steps:
+            if not machine.row(name).undo:
+                raise Refused(f"`{name}` of `{machine.name}` is declared without an undo: leave it out of steps=")
+    breaks = tuple(input.breakpoints)
+    turn.add(f.Started(input.id, machine.name, machine.version, data, input.by, bounds, breaks, input.record, steps))
     ways.enter(turn, state)
+    if input.adopted and input.begun and type(turn.after.phase) is Queued:
+        turn.add(f.AttemptLost("adopted"))  # other code's attempt, whose end nobody knows
     attempts.issue(turn)
 
 
@@ -53,7 +68,7 @@ def signal(turn: Turn, input: i.Signal) -> None:
     if input.key and input.key in after.keys:
         return
     where = f"operation `{after.id}` ({after.machine}, in `{after.state}`, {after.status})"
-    known = {event for one in turn.machine.table.values() for event in one.exits} - RESERVED_EVENTS
+    known = turn.machine.events - RESERVED_EVENTS
     if input.event in RESERVED_EVENTS:
         raise NotPossible(
             f"{where}: `{input.event}` is an action's outcome, not a signal", possible(turn.machine, after)
@@ -95,6 +110,8 @@ def cancel(turn: Turn, input: i.Cancel) -> None:
         why = f"it is already rolling back to `{back.to}`"
     elif row.cancel == "refuse":
         why = "it is past the point of no return" if row.past_pivot else f"`{row.name}` refuses it"
+    elif "cancelled" not in turn.machine.states:
+        why = f"machine `{after.machine}` has no final state `cancelled`"
     if why:
         raise NotPossible(f"{where}: cannot be cancelled: {why}", possible(turn.machine, after), operation=after.id)
     turn.add(f.CancelAccepted(input.by, input.reason))

@@ -1,7 +1,7 @@
 """The one place that moves an operation: ``decide(machine, snapshot, input, now) -> Decision(facts, effects)``.
 
 Theory of operation. Read this before you change a rule. The rules themselves stand, by what they answer to, in `attempts`, `ways`,
-`rollback`, `timers`, `callers` and `people`; they write on a `Turn` and are reached only through the table at the end of this file.
+`rollback`, `timers`, `callers`, `reports` and `people`; they write on a `Turn` and are reached only through the table at the end.
 
 1.  A decision is made from a snapshot and one input. It is a list of facts; folding them gives the next snapshot. Nothing else changes.
 2.  An input that cannot be granted raises a `Refused` and yields no fact. An input that changes nothing yields no fact either (a repeated
@@ -20,7 +20,10 @@ Theory of operation. Read this before you change a rule. The rules themselves st
 9.  Failed and cancelled mean clean: every way to such a final state goes through `rollback.begin` while steps remain, and from the pivot on
     there is none: the operation gets stuck instead.
 10. While it is paused or stuck no timer moves an operation; the timers that are due fire when it goes on.
-11. Every chain of rules ends in a phase that something can move: an issued attempt, a queue, a wait, a person, or the end.
+11. A state that other code performs, as the worker's offer says, is not issued: the operation waits in it for a report, and its step is on
+    the undo list from then on. An operation that other code began is adopted in the state it is in: all that may lie behind it is on the
+    undo list, and its present state is issued with ``recover``. A report moves what nobody here performs, along the machine's edges.
+12. Every chain of rules ends in a phase that something can move: an issued attempt, a queue, a wait, a person, or the end.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ from typing import Any
 import msgspec
 
 from interlock.definition.machine import Definition
-from interlock.interpreter import attempts, callers, people, timers
+from interlock.interpreter import attempts, callers, people, reports, timers
 from interlock.interpreter import inputs as i
 from interlock.interpreter.facts import Fact
 from interlock.interpreter.inputs import Cut, Effect, Input, Perform, Wake
@@ -117,6 +120,7 @@ _RULES: Mapping[type, Callable[[Turn, Any], None]] = {
     i.Lapsed: attempts.lapsed,
     i.Tick: timers.tick,
     i.Signal: callers.signal,
+    i.Report: reports.report,
     i.Cancel: callers.cancel,
     i.Pause: callers.pause,
     i.Resume: callers.resume,

@@ -5,7 +5,7 @@
 | life | `Started`, `Entered` |
 | attempts | `Issued`, `Performed`, `AttemptFailed`, `RetryPlanned`, `AttemptLost`, `CutAsked`, `AttemptCut` |
 | choices | `Asked`, `Answered` |
-| events from outside | `Signalled`, `SignalHeld`, `TimerFired`, `CancelAccepted`, `Deferred` |
+| events from outside | `Signalled`, `SignalHeld`, `Reported`, `TimerFired`, `CancelAccepted`, `Deferred` |
 | rollback | `RollbackBegan`, `UndoPlanned`, `Undone` |
 | people | `Paused`, `Resumed`, `BreakpointsSet`, `GotStuck`, `Retried`, `Skipped`, `Overrode` |
 
@@ -38,6 +38,7 @@ __all__ = [
     "Overrode",
     "Paused",
     "Performed",
+    "Reported",
     "Resumed",
     "Retried",
     "RetryPlanned",
@@ -91,7 +92,13 @@ class _Fact(
 
 
 class Started(_Fact, frozen=True):
-    """The operation exists. ``by`` is who asked for it."""
+    """The operation exists.
+
+    Attributes:
+        by: who asked for it.
+        record: key of the record that other code keeps of it.
+        steps: states that other code may have begun before it was adopted: they must be undone.
+    """
 
     id: str
     machine: str
@@ -100,16 +107,22 @@ class Started(_Fact, frozen=True):
     by: str = ""
     bounds: Bounds | None = None
     breakpoints: tuple[str, ...] = ()
+    record: str = ""
+    steps: tuple[str, ...] = ()
 
 
 class Entered(_Fact, frozen=True):
-    """The operation is in ``state`` now. ``timers`` are all that run from here on, by name, at absolute times."""
+    """The operation is in ``state`` now. ``timers`` are all that run from here on, by name, at absolute times.
+
+    An acting state of kind ``waiting`` is performed by other code, which reports what came of it; ``step``: it must be undone.
+    """
 
     state: str
     kind: Literal["acting", "waiting", "final"] = "acting"
     queue: str = ""
     timers: dict[str, float] = {}
     outcome: Outcome | None = None
+    step: bool = False
 
 
 class Issued(_Fact, frozen=True):
@@ -144,7 +157,7 @@ class RetryPlanned(_Fact, frozen=True):
 class AttemptLost(_Fact, frozen=True):
     """The attempt ended without anybody knowing how: its lease lapsed, or its worker handed it over."""
 
-    reason: Literal["lapsed", "handover"] = "lapsed"
+    reason: Literal["lapsed", "handover", "adopted"] = "lapsed"
 
 
 class CutAsked(_Fact, frozen=True):
@@ -189,6 +202,20 @@ class SignalHeld(_Fact, frozen=True):
     data: dict[str, Any] = {}
     key: str = ""
     by: str = ""
+
+
+class Reported(_Fact, frozen=True):
+    """Other code, which performs the state, said what came of it: ``event``, or that the record is in ``to`` now; ``data`` is added.
+
+    ``step``: what it performed must be undone.
+    """
+
+    event: str
+    to: str = ""
+    data: dict[str, Any] = {}
+    key: str = ""
+    by: str = ""
+    step: bool = False
 
 
 class TimerFired(_Fact, frozen=True):
@@ -297,6 +324,7 @@ Fact = (
     | Answered
     | Signalled
     | SignalHeld
+    | Reported
     | TimerFired
     | CancelAccepted
     | Deferred

@@ -40,6 +40,7 @@ __all__ = [
     "Override",
     "Pause",
     "Perform",
+    "Report",
     "Resume",
     "Retry",
     "Signal",
@@ -54,14 +55,30 @@ __all__ = [
 
 
 class Offer(msgspec.Struct, frozen=True):
-    """A worker that would perform the next attempt: its name, and the queues it serves (``""`` is the default queue)."""
+    """A worker that would perform the next attempt.
+
+    Attributes:
+        worker: its name.
+        queues: those it serves (``""`` is the default queue).
+        reported: (machine, state) of acting states that other code performs and reports.
+    """
 
     worker: str
     queues: frozenset[str] = frozenset({""})
+    reported: frozenset[tuple[str, str]] = frozenset()
 
 
 class Start(msgspec.Struct, frozen=True):
-    """Start an operation. ``state``: which initial state, where there are several. ``deadline`` in ``bounds`` is absolute."""
+    """Start an operation.
+
+    Attributes:
+        state: which initial state, where there are several; of an adopted one the state it is in.
+        bounds: ``deadline`` is absolute.
+        record: key of the record that other code keeps of it.
+        adopted: other code began it; ``state`` may be any that is not final.
+        begun: of an adopted one: other code has begun the present state, and nobody knows how far it is.
+        steps: of an adopted one: the states that other code may have begun; None: all that may lie behind it.
+    """
 
     id: str
     data: Mapping[str, Any]
@@ -70,6 +87,10 @@ class Start(msgspec.Struct, frozen=True):
     bounds: Bounds | None = None
     breakpoints: tuple[str, ...] = ()
     offer: Offer | None = None
+    record: str = ""
+    adopted: bool = False
+    begun: bool = True
+    steps: tuple[str, ...] | None = None
 
 
 class Take(msgspec.Struct, frozen=True):
@@ -137,6 +158,17 @@ class Signal(msgspec.Struct, frozen=True):
     offer: Offer | None = None
 
 
+class Report(msgspec.Struct, frozen=True):
+    """Other code says what came of a state that it performs: an event, or ``to``, the state that it wrote into the record."""
+
+    event: str = ""
+    to: str = ""
+    data: Mapping[str, Any] = {}
+    key: str = ""
+    by: str = ""
+    offer: Offer | None = None
+
+
 class Cancel(msgspec.Struct, frozen=True):
     """Undo what was started and end as cancelled."""
 
@@ -195,6 +227,7 @@ Input = (
     | Lapsed
     | Tick
     | Signal
+    | Report
     | Cancel
     | Pause
     | Resume

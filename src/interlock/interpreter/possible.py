@@ -37,7 +37,8 @@ def possible(machine: Definition, snapshot: Snapshot) -> tuple[str, ...]:
     phase = snapshot.phase
     found = [f"signal {event}" for event in sorted(signals(machine, snapshot))]
     cancelling = snapshot.pending is not None and snapshot.pending.cause == "cancel"
-    if not snapshot.rollback and not cancelling and machine.table[snapshot.state].cancel != "refuse":
+    refused = machine.table[snapshot.state].cancel == "refuse" or "cancelled" not in machine.states
+    if not snapshot.rollback and not cancelling and not refused:
         found.append("cancel")
     found.append("resume" if snapshot.paused else "pause")
     if type(phase) is Stuck:

@@ -158,7 +158,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         attempts: failed attempts in this stay, or of this undo. lost: attempts nobody knows the end of.
         timers: absolute times by name.
         steps: states whose started attempts must be undone, oldest first.
-        keys: the idempotency keys of the last 128 signals.
+        keys: the idempotency keys of the last 128 signals and reports.
+        record: key of the record that other code keeps of it.
     """
 
     id: str
@@ -187,6 +188,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     bounds: Bounds | None = None
     failure: Failure | None = None
     by: str = ""
+    record: str = ""
 
     @property
     def ended(self) -> bool:
@@ -231,7 +233,7 @@ def fold(snapshot: Snapshot | None, fact: Fact, at: float) -> Snapshot:
         return Snapshot(
             id=fact.id, machine=fact.machine, version=fact.version, seq=1, status="queued", state="", data=fact.data,
             started=at, since=at, changed=at, phase=Settling("perform", ""), by=fact.by, bounds=fact.bounds,
-            breakpoints=fact.breakpoints,
+            breakpoints=fact.breakpoints, record=fact.record, steps=fact.steps,
         )  # fmt: skip
     changes = _FOLDS[type(fact)](snapshot, fact, at)
     phase = changes.get("phase", snapshot.phase)
@@ -251,10 +253,17 @@ def _entered(snapshot: Snapshot, fact: f.Entered, at: float) -> Changes:
         phase = Waiting()
     else:
         phase = Queued("perform", fact.state, at, fact.queue)
-    return {
+    changes: Changes = {
         "state": fact.state, "since": at, "visit": snapshot.seq + 1, "attempts": 0, "lost": 0, "timers": fact.timers, "phase": phase,
         "rollback": None, "pending": None, "choice": None, "paused": None if fact.kind == "final" else snapshot.paused,
     }  # fmt: skip
+    if fact.step:
+        changes["steps"] = _with_step(snapshot, fact.state)
+    return changes
+
+
+def _with_step(snapshot: Snapshot, state: str) -> tuple[str, ...]:
+    return (*(step for step in snapshot.steps if step != state), state)
 
 
 def _issued(snapshot: Snapshot, fact: f.Issued, at: float) -> Changes:
@@ -273,8 +282,7 @@ def _issued(snapshot: Snapshot, fact: f.Issued, at: float) -> Changes:
     )
     if not fact.step:
         return {"phase": running}
-    rest = tuple(state for state in snapshot.steps if state != queued.state)
-    return {"phase": running, "steps": (*rest, queued.state)}
+    return {"phase": running, "steps": _with_step(snapshot, queued.state)}
 
 
 def _settling(snapshot: Snapshot) -> Settling:
@@ -337,6 +345,17 @@ def _signal_held(snapshot: Snapshot, fact: f.SignalHeld, at: float) -> Changes:
     return changes
 
 
+def _reported(snapshot: Snapshot, fact: f.Reported, at: float) -> Changes:
+    changes: Changes = {"phase": Settling("perform", snapshot.state)}
+    if fact.step:
+        changes["steps"] = _with_step(snapshot, snapshot.state)
+    if fact.data:
+        changes["data"] = {**snapshot.data, **fact.data}
+    if fact.key:
+        changes["keys"] = (*snapshot.keys, fact.key)[-KEYS:]
+    return changes
+
+
 def _timer_fired(snapshot: Snapshot, fact: f.TimerFired, at: float) -> Changes:
     return {"timers": {name: due for name, due in snapshot.timers.items() if name != fact.timer}}
 
@@ -391,6 +410,7 @@ _FOLDS: dict[type, Callable[[Snapshot, Any, float], Changes]] = {
     f.Answered: _answered,
     f.Signalled: _signalled,
     f.SignalHeld: _signal_held,
+    f.Reported: _reported,
     f.TimerFired: _timer_fired,
     f.CancelAccepted: lambda snapshot, fact, at: {"paused": None},
     f.Deferred: lambda snapshot, fact, at: {"pending": Pending(fact.cause, fact.name)},

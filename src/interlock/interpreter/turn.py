@@ -56,13 +56,14 @@ class Turn:
         row = self.machine.table[state]
         if row.kind == "final":
             return self.add(f.Entered(state, "final", outcome=row.outcome))
-        self.add(
-            f.Entered(
-                state,
-                "waiting" if row.kind == "waiting" else "acting",
-                queue_of(self, state) if row.queue else "",
-                self._timers(row),
-            )
+        if row.kind == "waiting" or self.reported(state):
+            return self.add(f.Entered(state, "waiting", "", self._timers(row), step=row.undo))
+        self.add(f.Entered(state, "acting", queue_of(self, state) if row.queue else "", self._timers(row)))
+
+    def reported(self, state: str) -> bool:
+        """Return whether other code performs a state, as far as the worker knows that offers itself."""
+        return (
+            self.offer is not None and bool(self.offer.reported) and (self.machine.name, state) in self.offer.reported
         )
 
     def _timers(self, row: Row) -> dict[str, float]:
@@ -70,6 +71,10 @@ class Turn:
         bounds = after.bounds
         timers: dict[str, float] = {}
         within = row.within if bounds is None else bounds.within.get(row.name, row.within)
+        if self.reported(row.name) and row.timeout is not None:
+            within = (
+                row.timeout if within is None else min(within, row.timeout)
+            )  # no attempt of ours that it could bound
         if within is not None:
             timers["within"] = now + within
         for number, (wait, _) in enumerate(row.after):

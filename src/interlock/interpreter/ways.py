@@ -10,7 +10,7 @@ from interlock.interpreter.facts import Cause, CutCause
 from interlock.interpreter.snapshot import Running
 from interlock.interpreter.turn import Turn, queue_of
 
-__all__ = ["answer", "conclude", "enter", "event", "follow", "leave", "roll_back_or_stick"]
+__all__ = ["answer", "conclude", "enter", "event", "follow", "leave", "roll_back_or_stick", "take"]
 
 
 def event(turn: Turn, event: str) -> None:
@@ -37,7 +37,7 @@ def follow(turn: Turn, exit: Exit, cause: Cause, name: str) -> None:
                 continue
         if known:
             turn.add(f.Answered(known))
-        return _go(turn, branch, name)
+        return take(turn, branch, name)
     raise AssertionError(f"{turn.after.id}: exit {name} of {turn.after.state} is open, sealing should have refused it")
 
 
@@ -50,7 +50,8 @@ def answer(turn: Turn) -> None:
     follow(turn, _exit_for(turn, choice.cause, choice.name), choice.cause, choice.name)
 
 
-def _go(turn: Turn, branch: Branch, why: str) -> None:
+def take(turn: Turn, branch: Branch, why: str) -> None:
+    """Take a branch, whose condition holds."""
     target = turn.machine.states[branch.to]
     unclean = isinstance(target, Final) and target.outcome != "succeeded"
     if unclean and turn.row.past_pivot and turn.after.steps:

@@ -104,6 +104,8 @@ def why(
         waits_for = _queued(machine, phase, snapshot, live, now, load or Load())
         if phase.ready_at > now:
             next_at = phase.ready_at if next_at is None else min(next_at, phase.ready_at)
+    elif machine is not None and machine.table[snapshot.state].kind == "acting":
+        waits_for = f"a report: other code performs `{snapshot.state}`"
     else:
         exits = [] if machine is None else [name for name in machine.table[snapshot.state].exits if name != "timeout"]
         waits_for = f"a signal: {', '.join(exits)}" if exits else "time to pass" if next_at is not None else "an event"

@@ -101,6 +101,8 @@ class Actions(Generic[D]):
 
     Args:
         machine: the machine's class, or a `Definition` (then the data is a plain dict).
+        reported: acting states that other code still performs. The engine waits in them for a report of what came of it (the guarded
+            status that the code writes, or `Interlock.report`); no action is bound to them, but an undo is, where one is declared.
 
     >>> from interlock import Machine, State, Final
     >>> class Deploy(Machine[dict[str, str]], version=1):
@@ -117,11 +119,14 @@ class Actions(Generic[D]):
     """
 
     @overload
-    def __init__(self: Actions[dict[str, Any]], machine: Definition) -> None: ...
+    def __init__(
+        self: Actions[dict[str, Any]], machine: Definition, *, reported: Iterable[State | str] = ()
+    ) -> None: ...
     @overload
-    def __init__(self, machine: type[Machine[D]]) -> None: ...
-    def __init__(self, machine: type[Machine[Any]] | Definition) -> None:
+    def __init__(self, machine: type[Machine[D]], *, reported: Iterable[State | str] = ()) -> None: ...
+    def __init__(self, machine: type[Machine[Any]] | Definition, *, reported: Iterable[State | str] = ()) -> None:
         self.definition = definition_of(machine)
+        self.reported = frozenset(_state_name(state) for state in reported)
         self.data_type: Any = None if isinstance(machine, Definition) else data_type_of(machine)
         self.performs: dict[str, Bound] = {}
         self.undos: dict[str, Bound] = {}
@@ -158,10 +163,17 @@ class Actions(Generic[D]):
         conditions = sorted({name for row in table.values() for name in row.conditions})
         faults: list[Fault] = []
         for row in acting:
-            if row.name not in self.performs:
+            if row.name not in self.performs and row.name not in self.reported:
                 faults.append(_missing(row.name, "no action is bound to it", "perform"))
             if row.undo and row.name not in self.undos:
                 faults.append(_missing(row.name, "it is declared with undo=True and no undo is bound", "undo"))
+        for name in sorted(self.reported):
+            if name in self.performs:
+                mend = f"Take {name!r} out of reported=[...], or remove its action."
+                faults.append(
+                    Fault("reported-bound", f"state `{name}`", "it is reported, and an action is bound to it", mend)
+                )
+            faults += _superfluous(table, "perform", name)
         for word, bound in (("perform", self.performs), ("undo", self.undos), ("recover", self.recovers)):
             faults += [fault for name in bound for fault in _superfluous(table, word, name)]
         for name in conditions:

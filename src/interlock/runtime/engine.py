@@ -8,39 +8,43 @@ async with Interlock("sqlite:///ops.db", actions=[qemu]) as interlock:
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar, overload
 
+from msgspec import structs
+
 from interlock.definition.data import fit
-from interlock.definition.duration import Duration, seconds
+from interlock.definition.duration import Duration
 from interlock.definition.machine import Definition, Machine, data_type_of, definition_of
-from interlock.errors import Conflict, KeyReused, Refused, Unknown
+from interlock.errors import Conflict, Refused, Unknown
 from interlock.interpreter import inputs as i
-from interlock.interpreter.facts import Bounds, Entered, Started
+from interlock.interpreter.facts import Entered
 from interlock.interpreter.snapshot import Snapshot, Status
 from interlock.interpreter.why import Why
 from interlock.interpreter.why import why as explain
 from interlock.runtime.actions import Actions, typed
+from interlock.runtime.asking import Asking
 from interlock.runtime.busy import load_before
 from interlock.runtime.clock import Clock, SystemClock, new_id, process_identity, session_name
 from interlock.runtime.committer import Committer, Driver
 from interlock.runtime.follower import Follower
 from interlock.runtime.handle import Handle
-from interlock.runtime.ledger import Ledger, unknown_operation
+from interlock.runtime.ledger import Ledger
 from interlock.runtime.limits import Limits
 from interlock.runtime.session import Session
+from interlock.runtime.starting import bounds_of, id_for, same_start
 from interlock.runtime.worker import Worker
 from interlock.stores.contract import Lease, Page, Progress, Record, Store
+from interlock.stores.opening import open_store
 
 __all__ = ["Handle", "Interlock"]
 
 D = TypeVar("D")
 
 
-class Interlock:
+class Interlock(Asking):
     """An engine over a store. Use it as ``async with``; it opens the store and, if it has actions, begins to perform operations.
 
     Claims are declared by machines but not enforced yet, and operations of machines with children cannot be started yet.
@@ -90,7 +94,13 @@ class Interlock:
         new_name: Callable[[], str] = session_name,
         process: str | None = None,
     ) -> None:
-        _check(max_running=max_running, lease_seconds=lease_seconds, poll_seconds=poll_seconds)
+        for name, value in {
+            "max_running": max_running,
+            "lease_seconds": lease_seconds,
+            "poll_seconds": poll_seconds,
+        }.items():
+            if not value > 0:
+                raise Refused(f"Interlock({name}={value!r}): must be above 0")
         self._actions: dict[str, Actions[Any]] = {}
         for one in actions:
             if one.definition.name in self._actions:
@@ -104,7 +114,7 @@ class Interlock:
         self._by = by
         self._grace_seconds = grace_seconds
         self._poll_seconds = poll_seconds
-        self._committer = Committer(partial(_open_store, store), committer)
+        self._committer = Committer(partial(open_store, store), committer)
         self._ledger = Ledger(self._committer, self._clock)
         self._worker: Worker | None = None
         if bool(self._actions) if worker is None else worker:
@@ -221,21 +231,81 @@ class Interlock:
         breaks = tuple(breakpoints)
         if breaks:
             self._limits.count("breakpoints", len(breaks), "breakpoints")
-        bounds = self._bounds(deadline, timeouts, within, retries)
-        operation = self._new_id() if key is None else self._id_for(definition, key)
+        bounds = bounds_of(self._clock.now(), deadline, timeouts, within, retries)
+        operation = self._new_id() if key is None else id_for(self._limits, definition, key)
         self._limits.text("id_characters", operation, "operation id")
-        offer = None if self._worker is None else self._worker.offer(definition.name, definition.version)
+        input = i.Start(operation, given, state, self._who(by), bounds, breaks)
         try:
-            input = i.Start(operation, given, state, self._who(by), bounds, breaks, offer)
-            snapshot = await self._ledger.submit(operation, input, definition)
+            snapshot = await self._begin(definition, input)
         except Conflict as error:
             if key is None or not error.details.get("exists"):
                 raise
-            snapshot = await self._same(operation, definition, key, given)
+            records = await self._committer.call(lambda store: store.journal(operation, 0, 1))
+            same_start(records, definition, key, given)
+            snapshot = await self._ledger.load(operation)
+        return Handle(self, operation, snapshot, data_type)
+
+    async def adopt(
+        self,
+        machine: type[Machine[Any]] | Definition | str,
+        data: Mapping[str, Any],
+        *,
+        state: str,
+        record: str,
+        begun: bool = True,
+        steps: Sequence[str] | None = None,
+        by: str | None = None,
+    ) -> Handle[Any]:
+        """Take over an operation that other code began, in the state it is in. A record is adopted once: then its operation is returned.
+
+        The present state is performed with ``recover`` where one is bound; or waited for, if other code still performs it.
+
+        Args:
+            data: the operation's data.
+            state: where it is; not a final state.
+            record: key of the record that other code keeps of it; `operation_of` finds the operation by it.
+            begun: whether other code has begun the present state; a record that was only just created it has not.
+            steps: the states that other code may have begun: they are undone if it fails. Default: all that may lie behind.
+
+        Raises: as `start` does.
+        """
+        definition, data_type = await self._machine(machine)
+        given, operation = (
+            self._limits.plain(data, f"operation of `{definition.name}`"),
+            self.operation_of(definition, record).id,
+        )
+        input = i.Start(
+            operation,
+            given,
+            state,
+            self._who(by),
+            None,
+            (),
+            None,
+            record,
+            True,
+            begun,
+            None if steps is None else tuple(steps),
+        )
+        try:
+            snapshot = await self._begin(definition, input)
+        except Conflict as error:
+            if not error.details.get("exists"):
+                raise
+            snapshot = await self._ledger.load(operation)
+        return Handle(self, operation, snapshot, data_type)
+
+    async def _begin(self, definition: Definition, input: i.Start) -> Snapshot:
+        offer = None if self._worker is None else self._worker.offer(definition.name, definition.version)
+        try:
+            return await self._ledger.submit(input.id, structs.replace(input, offer=offer), definition)
         finally:
             if offer is not None and self._worker is not None:
                 self._worker.release()
-        return Handle(self, operation, snapshot, data_type)
+
+    def operation_of(self, machine: type[Machine[Any]] | Definition, record: str) -> Handle[Any]:
+        """Return a handle of the operation that a record stands for (see `adopt`); nothing is read yet."""
+        return self.operation(id_for(self._limits, definition_of(machine), f"record {record}"))
 
     def operation(self, id: str) -> Handle[Any]:
         """Return a handle of an operation; nothing is read yet."""
@@ -274,6 +344,10 @@ class Interlock:
         if not records:
             await self._ledger.load(id)
         return tuple(records)
+
+    async def tail(self, after: int, limit: int = 500) -> tuple[Record, ...]:
+        """Return the records of all operations above position ``after``, in order."""
+        return tuple(await self._committer.call(lambda store: store.tail(after, limit)))
 
     async def watch(self, id: str | None = None, after: int | None = None) -> AsyncIterator[Record]:
         """Yield records of the journal as they are written.
@@ -339,60 +413,6 @@ class Interlock:
         """Return the leases of all workers, lapsed ones included."""
         return tuple(await self._committer.call(lambda store: store.leases()))
 
-    # What people ask of an operation
-
-    async def signal(
-        self,
-        id: str,
-        event: str,
-        data: Mapping[str, Any] | None = None,
-        *,
-        key: str = "",
-        hold: bool = False,
-        by: str | None = None,
-    ) -> Snapshot:
-        """Send an event to an operation.
-
-        Args:
-            data: added to the operation's data.
-            key: a second signal with the same key is a no-op.
-            hold: if the present state does not accept it and a state ahead does, keep it until then.
-
-        Raises:
-            NotPossible: the operation does not accept it now; ``possible`` says what it does.
-            IllegalData, LimitExceeded, Unknown: nothing was changed.
-        """
-        payload = self._limits.plain(data or {}, f"signal `{event}`")
-        self._limits.text("key_characters", key, "idempotency key")
-        return await self._ledger.submit(id, i.Signal(event, payload, key, hold, self._who(by)))
-
-    async def pause(
-        self, id: str, reason: str = "", before: Sequence[str] | None = None, *, by: str | None = None
-    ) -> Snapshot:
-        """Let the running action finish and start nothing more; or, with ``before``, go on and pause before each of these states."""
-        who, why = self._who(by), self._reason(reason)
-        return await self._ledger.submit(id, i.Pause(who, why, None if before is None else tuple(before)))
-
-    async def resume(self, id: str, *, by: str | None = None) -> Snapshot:
-        """End a pause."""
-        return await self._ledger.submit(id, i.Resume(self._who(by)))
-
-    async def cancel(self, id: str, reason: str = "", *, by: str | None = None) -> Snapshot:
-        """End the running action, undo what was started, and end as cancelled. Raises `NotPossible` past the pivot."""
-        return await self._ledger.submit(id, i.Cancel(self._who(by), self._reason(reason)))
-
-    async def retry(self, id: str, reason: str, *, by: str | None = None) -> Snapshot:
-        """Have what is stuck tried again, or what waits for its next attempt tried now."""
-        return await self._ledger.submit(id, i.Retry(self._who(by), self._reason(reason)))
-
-    async def skip(self, id: str, reason: str, *, by: str | None = None) -> Snapshot:
-        """Declare what is stuck done: a person has done it by hand."""
-        return await self._ledger.submit(id, i.Skip(self._who(by), self._reason(reason)))
-
-    async def override(self, id: str, to: str, reason: str, *, by: str | None = None) -> Snapshot:
-        """Move an operation to the state ``to``, whatever the machine says; the history keeps which of its rules this broke."""
-        return await self._ledger.submit(id, i.Override(to, self._who(by), self._reason(reason)))
-
     # Inside
 
     async def _machine(self, machine: type[Machine[Any]] | Definition | str) -> tuple[Definition, Any]:
@@ -405,69 +425,6 @@ class Interlock:
             return definition, data_type_of(machine)
         own = self._actions.get(definition.name)
         return definition, own.data_type if own is not None and own.definition.version == definition.version else None
-
-    def _who(self, by: str | None) -> str:
-        return self._limits.text("by_characters", self._by if by is None else by, "by")
-
-    def _reason(self, reason: str) -> str:
-        return self._limits.text("reason_characters", reason, "reason")
-
-    def _bounds(
-        self,
-        deadline: Duration | None,
-        timeouts: Mapping[str, Duration] | None,
-        within: Mapping[str, Duration] | None,
-        retries: Mapping[str, int] | None,
-    ) -> Bounds | None:
-        if deadline is None and not (timeouts or within or retries):
-            return None
-        for state, attempts in (retries or {}).items():
-            if isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1:
-                raise Refused(f"retries: `{state}` must have a whole number of attempts from 1, not {attempts!r}")
-        try:
-            return Bounds(
-                None if deadline is None else self._clock.now() + seconds(deadline),
-                {state: seconds(value) for state, value in (timeouts or {}).items()},
-                {state: seconds(value) for state, value in (within or {}).items()},
-                dict(retries or {}),
-            )
-        except ValueError as error:
-            raise Refused(str(error)) from None
-
-    def _id_for(self, machine: Definition, key: str) -> str:
-        if not key:
-            raise Refused("an empty idempotency key: leave key= out, or give one")
-        self._limits.text("key_characters", key, "idempotency key")
-        return "k" + hashlib.sha256(f"{machine.name}\0{key}".encode()).hexdigest()[:24]
-
-    async def _same(self, operation: str, machine: Definition, key: str, given: dict[str, Any]) -> Snapshot:
-        """Return the operation that a key stands for, if it was started with the same data."""
-        records = await self._committer.call(lambda store: store.journal(operation, 0, 1))
-        if not records:
-            raise unknown_operation(operation)
-        first = records[0].facts[0]
-        assert isinstance(first, Started), f"{operation}: its journal begins with {first!r}"
-        if fit(machine.fields, given, f"operation of `{machine.name}`") != first.data:
-            raise KeyReused(
-                f"key `{key}` stands for operation `{operation}`, which was started with other data; use another key",
-                key=key,
-                operation=operation,
-            )
-        return await self._ledger.load(operation)
-
-
-def _check(**positive: float) -> None:
-    for name, value in positive.items():
-        if not value > 0:
-            raise Refused(f"Interlock({name}={value!r}): must be above 0")
-
-
-def _open_store(store: str | Store) -> Store:
-    if not isinstance(store, str):
-        return store
-    from interlock.stores.opening import open_store
-
-    return open_store(store)
 
 
 def _records(store: Store, operation: str | None, after: int) -> Sequence[Record]:

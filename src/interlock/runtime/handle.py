@@ -83,6 +83,18 @@ class Handle(Generic[D]):
         """Send it an event; see `Interlock.signal`."""
         return self._see(await self._interlock.signal(self.id, event, data, key=key, hold=hold, by=by))
 
+    async def report(
+        self,
+        event: str = "",
+        data: Mapping[str, Any] | None = None,
+        *,
+        to: str = "",
+        key: str = "",
+        by: str | None = None,
+    ) -> Snapshot:
+        """Say what came of a state that other code performs; see `Interlock.report`."""
+        return self._see(await self._interlock.report(self.id, event, data, to=to, key=key, by=by))
+
     async def pause(self, reason: str = "", before: Sequence[str] | None = None, *, by: str | None = None) -> Snapshot:
         """Let the running action finish and start nothing more; or, with ``before``, go on and pause before each of these states."""
         return self._see(await self._interlock.pause(self.id, reason, before, by=by))

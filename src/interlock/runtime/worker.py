@@ -119,7 +119,8 @@ class Worker:
 
     def _begun(self, name: str) -> None:
         self.ledger.holder = name
-        self._offer = Offer(name, self._queues)
+        reported = {(machine, state) for machine, actions in self._actions.items() for state in actions.reported}
+        self._offer = Offer(name, self._queues, frozenset(reported))
         self._nudge.set()
 
     def _lost(self, name: str) -> None:

@@ -14,8 +14,8 @@ __all__ = ["open_store"]
 _POSSIBLE = "use `memory:`, `sqlite:///relative.db`, `sqlite:////absolute.db`, or a path ending in `.db` or `.sqlite`"
 
 
-def open_store(url: str, *, create: bool = True) -> Store:
-    """Open a store.
+def open_store(url: str | Store, *, create: bool = True) -> Store:
+    """Open a store; one that is open already is returned as it is.
 
     Args:
         url: ``memory:``, ``sqlite:///relative.db``, ``sqlite:////absolute.db``, or a path that ends in ``.db`` or ``.sqlite``.
@@ -30,6 +30,8 @@ def open_store(url: str, *, create: bool = True) -> Store:
     >>> open_store("memory:").position()
     0
     """
+    if not isinstance(url, str):
+        return url
     if url in ("memory:", "memory://"):
         from interlock.stores.memory import MemoryStore
 

@@ -29,6 +29,7 @@ __all__ = ["MOVE", "RECORD", "SqliteStore"]
 
 T = TypeVar("T")
 _Row = tuple[Any, ...]
+Beside = Callable[[sqlite3.Connection, Sequence[Entry]], None]
 _OURS = (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
 _read_progress = msgspec.json.Decoder(Progress).decode
 
@@ -59,6 +60,8 @@ class SqliteStore:
         synchronous: ``FULL`` (the default): an acknowledged transition survives the loss of power. ``NORMAL``: faster, and the loss of
             power may take back the last acknowledged transitions; a crash of the process still loses none.
         busy_seconds: how long to wait for another process that is writing.
+        beside: called within each commit's transaction, with the connection and the entries that won: what it writes is committed with
+            them or not at all (`interlock.records.beside`). With it the file may be that of a service, with tables of its own.
 
     Raises:
         StoreNewer: a newer Interlock wrote the file; nothing was changed.
@@ -74,13 +77,19 @@ class SqliteStore:
     """
 
     def __init__(
-        self, path: str | Path, *, synchronous: Literal["FULL", "NORMAL"] = "FULL", busy_seconds: float = 5.0
+        self,
+        path: str | Path,
+        *,
+        synchronous: Literal["FULL", "NORMAL"] = "FULL",
+        busy_seconds: float = 5.0,
+        beside: Beside | None = None,
     ) -> None:
         if synchronous not in ("FULL", "NORMAL"):
             raise Refused(f"synchronous={synchronous!r}: a SQLite store is FULL or NORMAL", synchronous=synchronous)
         self.path = str(path)
         self._synchronous = synchronous
         self._busy_seconds = busy_seconds
+        self._beside = beside
         self._closed = False
         try:
             # Whoever opens a store may hand it to the thread that will own it; it has one owner at any time.
@@ -88,7 +97,7 @@ class SqliteStore:
         except sqlite3.Error as error:
             raise self._failed(error) from error
         try:
-            self._do(lambda: bring_up_to_date(self._db, self.path))
+            self._do(lambda: bring_up_to_date(self._db, self.path, shared=beside is not None))
             for setting in ("foreign_keys=ON", f"synchronous={synchronous}"):
                 self._rows(f"PRAGMA {setting}")
         except BaseException:
@@ -166,19 +175,23 @@ class SqliteStore:
             return []
         if in_order:
             try:
-                self._transaction(lambda: self._all_win(starts, moves, records))
+                self._transaction(lambda: self._all_win(entries, starts, moves, records))
                 return [True] * len(entries)
             except _Lost:
                 pass
         return self._transaction(lambda: self._one_by_one(entries, records))
 
-    def _all_win(self, starts: Sequence[_Row], moves: Sequence[_Row], records: Sequence[_Row]) -> None:
+    def _all_win(
+        self, entries: Sequence[Entry], starts: Sequence[_Row], moves: Sequence[_Row], records: Sequence[_Row]
+    ) -> None:
         changed = self._db.executemany(START, starts).rowcount if starts else 0
         if moves:
             changed += self._db.executemany(MOVE, moves).rowcount
         if changed != len(records):
             raise _Lost
         self._db.executemany(RECORD, records)
+        if self._beside is not None:
+            self._beside(self._db, entries)
 
     def _one_by_one(self, entries: Sequence[Entry], records: Sequence[_Row]) -> list[bool]:
         won = []
@@ -188,6 +201,8 @@ class SqliteStore:
             won.append(wins)
             if wins:
                 self._db.execute(RECORD, record)
+                if self._beside is not None:
+                    self._beside(self._db, [entry])
         return won
 
     def _rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:

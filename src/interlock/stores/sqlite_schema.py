@@ -50,13 +50,16 @@ STEPS: tuple[Sequence[str], ...] = (_FIRST, _SECOND)
 """The statements that lead from schema n to schema n + 1, for each n from 0 (an empty file)."""
 
 
-def bring_up_to_date(db: sqlite3.Connection, path: str, steps: Sequence[Sequence[str]] = STEPS) -> None:
+def bring_up_to_date(
+    db: sqlite3.Connection, path: str, steps: Sequence[Sequence[str]] = STEPS, *, shared: bool = False
+) -> None:
     """Make an empty file a store, or bring an older one to the newest schema; in WAL mode from then on.
 
     Args:
         db: a connection in autocommit mode.
         path: for messages.
         steps: see `STEPS`.
+        shared: the file may hold other tables already: the store is made beside them.
 
     Raises:
         StoreNewer: its schema is newer; nothing was changed.
@@ -65,7 +68,7 @@ def bring_up_to_date(db: sqlite3.Connection, path: str, steps: Sequence[Sequence
     """
     db.execute("BEGIN")
     try:
-        version = _version(db, path, len(steps))
+        version = _version(db, path, len(steps), shared)
     finally:
         db.execute("ROLLBACK")
     if not _uses_wal(db):
@@ -76,7 +79,7 @@ def bring_up_to_date(db: sqlite3.Connection, path: str, steps: Sequence[Sequence
         return
     db.execute("BEGIN IMMEDIATE")
     try:
-        for statements in steps[_version(db, path, len(steps)) :]:
+        for statements in steps[_version(db, path, len(steps), shared) :]:
             for statement in statements:
                 db.execute(statement)
         db.execute(f"PRAGMA application_id={APPLICATION}")
@@ -107,12 +110,12 @@ def _uses_wal(db: sqlite3.Connection) -> bool:
     raise AssertionError("unreachable")
 
 
-def _version(db: sqlite3.Connection, path: str, newest: int) -> int:
+def _version(db: sqlite3.Connection, path: str, newest: int, shared: bool) -> int:
     """Return the schema's number; in a transaction, so that another process that makes the store is seen whole or not at all."""
     (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
     (application,) = db.execute("PRAGMA application_id").fetchone()
     version: int = db.execute("PRAGMA user_version").fetchone()[0]
-    if application != APPLICATION and (application or version or tables):
+    if application != APPLICATION and (application or version or (tables and not shared)):
         raise StoreFailed(
             f"`{path}` is a database of another application: name another file, or none to make one", path=path
         )

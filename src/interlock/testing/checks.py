@@ -82,11 +82,14 @@ def _journal(snapshot: Snapshot, records: Sequence[Record]) -> Iterator[str]:
 
 def _clean(snapshot: Snapshot, records: Sequence[Record], things: set[tuple[str, str]]) -> Iterator[str]:
     facts = [fact for record in records for fact in record.facts]
-    state, issued = "", set()
+    state = ""
+    issued: set[str] = set()
     for fact in facts:
         if isinstance(fact, f.Entered):
             state = fact.state
-        elif isinstance(fact, f.Issued) and fact.step:
+        if isinstance(fact, f.Started):
+            issued.update(fact.steps)
+        elif isinstance(fact, f.Issued | f.Entered | f.Reported) and fact.step:
             issued.add(state)
         elif isinstance(fact, f.UndoPlanned) and fact.state not in issued:
             yield f"{snapshot.id}: {fact.state} is undone and was never issued"

@@ -13,7 +13,7 @@ import heapq
 import itertools
 from collections import deque
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, cast
 
 from interlock.errors import InterlockError
 
@@ -126,6 +126,15 @@ class VirtualLoop(_Loop):  # type: ignore[misc]  # see above
             self._ready.popleft()._run()
         finally:
             asyncio._set_running_loop(None)
+
+    def following(self) -> asyncio.Handle:
+        """Return the handle that is next."""
+        assert self.ready(), "nothing can run"
+        return self._ready[0]
+
+    def postpone(self, seconds: float) -> None:
+        """Have the handle that is next come up later, as if what it waited for had taken so much longer."""
+        heapq.heappush(self._timers, (self.time() + seconds, next(self._numbers), cast(Any, self._ready.popleft())))
 
     def run_ready(self) -> None:
         """Run everything that can run at the present time."""

@@ -87,6 +87,9 @@ class Process:
         actions: Callable[[Callable[[], None]], Sequence[Actions[Any]]],
         queues: Sequence[str],
         new_id: Callable[[], str],
+        *,
+        lease_seconds: float = 5.0,
+        poll_seconds: float = 0.5,
     ) -> None:
         self.name = name
         self.view = view
@@ -114,8 +117,8 @@ class Process:
             new_id=new_id,
             new_name=session,
             process="",
-            lease_seconds=5.0,
-            poll_seconds=0.5,
+            lease_seconds=lease_seconds,
+            poll_seconds=poll_seconds,
             grace_seconds=6.0,
             max_running=8,
         )

@@ -21,6 +21,7 @@ from operator import methodcaller
 from random import Random
 from typing import Any
 
+from interlock.definition.machine import Definition
 from interlock.errors import InterlockError
 from interlock.interpreter.facts import Fact
 from interlock.runtime.actions import Actions
@@ -42,13 +43,18 @@ QUEUES = ("", "far")
 class Simulation:
     """One seed.
 
+    Args:
+        seed: names everything that happens.
+        store: default: a new one in memory.
+        reports: whether other code performs some of the states, and reports what came of them.
+
     Attributes:
         story: what happened, a line each.
         counts: how often what went wrong.
         broken: what does not hold; empty if all is well.
     """
 
-    def __init__(self, seed: int, store: MemoryStore | None = None) -> None:
+    def __init__(self, seed: int, store: MemoryStore | None = None, reports: bool = True) -> None:
         self.seed = seed
         self.random = Random(seed)
         self.now = 1_000_000.0
@@ -60,11 +66,19 @@ class Simulation:
         self.store = store or MemoryStore()
         self.world = World(self.random, self.say)
         self.machines = [random_machine(self.random, f"m{number}") for number in range(self.random.randint(1, 3))]
+        self.reports = reports
+        self.reported = {one.name: self._reported_of(one) for one in self.machines}
         self.processes: list[Process] = []
         self.told: list[Acknowledged] = []
         self.operations: list[str] = []
         self._ids = 0
         self._steps = 0
+
+    def _reported_of(self, machine: Definition) -> frozenset[str]:
+        """Return the states of a machine that other code performs; in most seeds none."""
+        acting = [row.name for row in machine.table.values() if row.kind == "acting"]
+        chosen = self.random.random() < 0.2 and self.reports
+        return frozenset({self.random.choice(acting)} if acting and chosen else ())
 
     def say(self, process: str, what: str) -> None:
         """Add a line to the story."""
@@ -82,7 +96,9 @@ class Simulation:
         view = View(self.store, self.random, self, self._count)
 
         def actions(boundary: Callable[[], None]) -> list[Actions[Any]]:
-            return [self.world.actions(machine, name, boundary) for machine in self.machines]
+            return [
+                self.world.actions(machine, name, boundary, self.reported[machine.name]) for machine in self.machines
+            ]
 
         process = Process(name, view, lambda: self.now, actions, queues, self._new_id)
         self.processes.append(process)
@@ -176,6 +192,8 @@ class Simulation:
             page = self.store.search(machine=None, status=(), state=None, cursor=None, limit=1_000)
             open_ones = [one for one in page.snapshots if not one.ended and one.status != "stuck"]
             for one in open_ones:
+                if one.status == "waiting" and one.state in self.reported[one.machine]:
+                    self._ask(helper, methodcaller("report", one.id, "done"), f"report done of {one.id}")
                 if one.paused:
                     self._ask(helper, methodcaller("resume", one.id), f"resume {one.id}")
             if not open_ones:
@@ -187,6 +205,7 @@ class Simulation:
             self._start,
             self._signal,
             self._signal,
+            self._report,
             self._cancel,
             self._person,
             self._person,
@@ -250,6 +269,18 @@ class Simulation:
                 f"signal {event} to {operation}",
                 Acknowledged("signal", operation, f"{event}-{key}"),
             )
+
+    def _report(self) -> None:
+        """Other code says what came of an operation, true or not."""
+        operation = self._operation()
+        if operation is None or not self.reports:
+            return
+        to, key = self.random.choice(["s0", "s1", "s2", "finished", "failed"]), f"r{self.random.randint(0, 9)}"
+        self._ask(
+            self._someone(),
+            lambda interlock: interlock.report(operation, to=to, key=key),
+            f"report {to} of {operation}",
+        )
 
     def _cancel(self) -> None:
         operation = self._operation()

@@ -61,11 +61,17 @@ class World:
         if self._acting.get((process, op.id)) == op.token:
             del self._acting[process, op.id]
 
-    def actions(self, machine: Definition, process: str, boundary: Callable[[], None]) -> Actions[dict[str, Any]]:
-        """Return the actions of one process: ``boundary`` is called wherever the process may die."""
-        bound = Actions(machine)
+    def actions(
+        self, machine: Definition, process: str, boundary: Callable[[], None], reported: frozenset[str]
+    ) -> Actions[dict[str, Any]]:
+        """Return the actions of one process: ``boundary`` is called wherever the process may die; other code performs ``reported``."""
+        bound = Actions(machine, reported=reported)
         for row in machine.table.values():
             if row.kind != "acting":
+                continue
+            if row.name in reported:
+                if row.undo:
+                    bound.undo(row.name)(self._undo(process, boundary))
                 continue
             bound.perform(row.name)(self._action(process, row.undo, boundary))
             if row.undo:

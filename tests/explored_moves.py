@@ -1,0 +1,97 @@
+"""Live migration over the simulated hypervisor, as a scenario for the explorer.
+
+interlock explore tests.explored_moves:moves
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from interlock import Actions
+from interlock.compute.fake_hypervisor import FakeHypervisor, FakeWorld
+from interlock.compute.hypervisor import Guest, HostUnreachable, Permit, RunState
+from interlock.compute.live_migration import LiveMigration, live_migration
+from interlock.exploring.scenario import Exploration, Start
+from interlock.interpreter.snapshot import Snapshot
+
+A, B = "host-a", "host-b"
+GUEST = Guest("vm-1", memory_mib=32, filled_mib=16)
+RATE = 24 << 20
+
+
+class Hosts:
+    """What a run moves guests about in: the plain world, and the hypervisor that every process shares."""
+
+    def __init__(self, hypervisor: FakeHypervisor, world: FakeWorld, clock: Callable[[], float]) -> None:
+        self.hypervisor, self.world, self.clock = hypervisor, world, clock
+
+
+async def hosts(clock: Callable[[], float]) -> Hosts:
+    world = FakeWorld()
+    hypervisor = FakeHypervisor(world, (A, B), clock=clock)
+    await hypervisor.boot(GUEST, A)
+    return Hosts(hypervisor, world, clock)
+
+
+def holding(hosts: Hosts) -> dict[str, str]:
+    """The hosts where the guest itself is, not a place made ready for it nor an empty shell that it left."""
+    there = hosts.world.living("vm-1").items()
+    return {host: str(process.state) for host, process in there if process.state in (RunState.RUNNING, RunState.PAUSED)}
+
+
+def never_on_two_hosts(hosts: Hosts) -> str | None:
+    there = holding(hosts)
+    return f"vm-1 is {there}" if len(there) > 1 else None
+
+
+def never_lost(hosts: Hosts) -> str | None:
+    return None if holding(hosts) else "vm-1 is nowhere"
+
+
+def as_it_was_when_given_up(hosts: Hosts, operations: Sequence[Snapshot]) -> str | None:
+    """Failed and cancelled mean clean: it runs at its source, and nothing is left at the destination."""
+    there = {host: str(process.state) for host, process in hosts.world.living("vm-1").items()}
+    for move in operations:
+        if move.status in ("failed", "cancelled") and there != {A: "running"}:
+            return f"the move is {move.status}, and vm-1 is {there}"
+    return None
+
+
+def moved_when_done(hosts: Hosts, operations: Sequence[Snapshot]) -> str | None:
+    there = {host: str(process.state) for host, process in hosts.world.living("vm-1").items()}
+    for move in operations:
+        if move.status == "succeeded" and there != {B: "running"}:
+            return f"the move has succeeded, and vm-1 is {there}"
+    return None
+
+
+def unreachable(text: str) -> Exception:
+    return HostUnreachable(text, host="any", instance="vm-1", mend="try again")
+
+
+def exploring(actions: Callable[[Hosts], Actions[Any]]) -> Exploration[Hosts]:
+    return Exploration(
+        world=hosts,
+        actions=actions,
+        operations=[Start(LiveMigration, instance="vm-1", source=A, destination=B, bytes_per_second=RATE)],
+        invariants=[never_on_two_hosts, never_lost, as_it_was_when_given_up, moved_when_done],
+        failure=unreachable,
+    )
+
+
+moves = exploring(lambda hosts: live_migration(hosts.hypervisor))
+
+
+class Forgetful(FakeHypervisor):
+    """Tears no destination down."""
+
+    async def tear_down(self, instance: str, host: str, permit: Permit) -> bool:
+        return False
+
+
+class Trusting(FakeHypervisor):
+    """Believes everybody: looks at no token."""
+
+    def _admit(self, world: FakeWorld, host: str, instance: str, permit: Permit) -> None:
+        self._reach(world, host, instance)
