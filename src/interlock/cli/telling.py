@@ -110,6 +110,7 @@ def _overrode(fact: f.Overrode) -> str:
 _SENTENCES: dict[type, Callable[[Any], str]] = {
     f.Started: _started,
     f.Entered: _entered,
+    f.Adopted: lambda fact: f"goes on as version {fact.version}, in {fact.state}",
     f.Issued: _issued,
     f.Performed: _performed,
     f.AttemptFailed: _attempt_failed,
@@ -121,6 +122,9 @@ _SENTENCES: dict[type, Callable[[Any], str]] = {
     f.Answered: _answered,
     f.Signalled: _signalled,
     f.SignalHeld: lambda fact: f"signal {fact.event} is held until a state accepts it{_by(fact)}",
+    f.Reported: lambda fact: (
+        f"reported: {f'it is in {fact.to} now' if fact.to else fact.event}{_by(fact)}{_adds(fact.data)}"
+    ),
     f.TimerFired: lambda fact: f"timer {fact.timer} fired",
     f.CancelAccepted: lambda fact: f"cancelled{_by(fact)}",
     f.Deferred: _deferred,

@@ -23,7 +23,12 @@ Theory of operation. Read this before you change a rule. The rules themselves st
 11. A state that other code performs, as the worker's offer says, is not issued: the operation waits in it for a report, and its step is on
     the undo list from then on. An operation that other code began is adopted in the state it is in: all that may lie behind it is on the
     undo list, and its present state is issued with ``recover``. A report moves what nobody here performs, along the machine's edges.
-12. Every chain of rules ends in a phase that something can move: an issued attempt, a queue, a wait, a person, or the end.
+12. A newer version of the machine is adopted where every rule ends: in `attempts.issue`, with an offer whose actions were written for it,
+    before the next attempt is issued. So an outcome is recorded, and its exit followed, in the version that it was performed under, and
+    what is issued next is the new version's, in one decision. `adoption` says whether it is safe; only an operation that rests in a
+    queue or a wait adopts, never one that is paused, stuck, rolling back, or being chosen a way for. Any other goes on in the version it
+    has, and is issued to newer actions only as far as these still have what it needs.
+13. Every chain of rules ends in a phase that something can move: an issued attempt, a queue, a wait, a person, or the end.
 """
 
 from __future__ import annotations

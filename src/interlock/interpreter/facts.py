@@ -2,7 +2,7 @@
 
 | group | facts |
 |---|---|
-| life | `Started`, `Entered` |
+| life | `Started`, `Entered`, `Adopted` |
 | attempts | `Issued`, `Performed`, `AttemptFailed`, `RetryPlanned`, `AttemptLost`, `CutAsked`, `AttemptCut` |
 | choices | `Asked`, `Answered` |
 | events from outside | `Signalled`, `SignalHeld`, `Reported`, `TimerFired`, `CancelAccepted`, `Deferred` |
@@ -20,6 +20,7 @@ from typing import Any, Literal
 import msgspec
 
 __all__ = [
+    "Adopted",
     "Answered",
     "Asked",
     "AttemptCut",
@@ -123,6 +124,22 @@ class Entered(_Fact, frozen=True):
     timers: dict[str, float] = {}
     outcome: Outcome | None = None
     step: bool = False
+
+
+class Adopted(_Fact, frozen=True):
+    """From here on the operation runs ``version`` of its machine. All else is what it goes on with there, by the names it has there.
+
+    ``timers`` are all that run, at absolute times; ``data`` is what fields that are new begin with.
+    """
+
+    version: int
+    state: str
+    queue: str = ""
+    timers: dict[str, float] = {}
+    steps: tuple[str, ...] = ()
+    breakpoints: tuple[str, ...] = ()
+    bounds: Bounds | None = None
+    data: dict[str, Any] = {}
 
 
 class Issued(_Fact, frozen=True):
@@ -313,6 +330,7 @@ class Overrode(_Fact, frozen=True):
 Fact = (
     Started
     | Entered
+    | Adopted
     | Issued
     | Performed
     | AttemptFailed

@@ -150,7 +150,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An operation at sequence number ``seq``: the number of facts folded into it.
 
     Attributes:
-        id, machine, version: which operation, of which machine.
+        id, machine, version: which operation, of which machine; the version it runs now.
         state: where it is; during a rollback, where the rollback began.
         data: plain JSON values by field.
         started, since, changed: when it was started, entered its state, and was last moved.
@@ -264,6 +264,16 @@ def _entered(snapshot: Snapshot, fact: f.Entered, at: float) -> Changes:
 
 def _with_step(snapshot: Snapshot, state: str) -> tuple[str, ...]:
     return (*(step for step in snapshot.steps if step != state), state)
+
+
+def _adopted(snapshot: Snapshot, fact: f.Adopted, at: float) -> Changes:
+    phase = snapshot.phase
+    if isinstance(phase, Queued):
+        phase = replace(phase, state=fact.state, queue=fact.queue)
+    return {
+        "version": fact.version, "state": fact.state, "phase": phase, "timers": fact.timers, "steps": fact.steps,
+        "breakpoints": fact.breakpoints, "bounds": fact.bounds, "data": {**snapshot.data, **fact.data} if fact.data else snapshot.data,
+    }  # fmt: skip
 
 
 def _issued(snapshot: Snapshot, fact: f.Issued, at: float) -> Changes:
@@ -399,6 +409,7 @@ def _overrode(snapshot: Snapshot, fact: f.Overrode, at: float) -> Changes:
 
 _FOLDS: dict[type, Callable[[Snapshot, Any, float], Changes]] = {
     f.Entered: _entered,
+    f.Adopted: _adopted,
     f.Issued: _issued,
     f.Performed: _performed,
     f.AttemptFailed: _failed,

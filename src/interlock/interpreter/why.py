@@ -7,11 +7,13 @@ from typing import Protocol
 
 import msgspec
 
+from interlock.definition.compare import unable
 from interlock.definition.machine import Definition
+from interlock.interpreter.adoption import adoptable, performable
 from interlock.interpreter.possible import possible
 from interlock.interpreter.snapshot import Ended, Queued, Running, Snapshot, Status, Stuck, timer_at
 
-__all__ = ["LeaseLike", "Load", "Why", "why"]
+__all__ = ["LeaseLike", "Load", "Why", "why", "written_for"]
 
 
 class LeaseLike(Protocol):
@@ -27,6 +29,8 @@ class LeaseLike(Protocol):
     def machines(self) -> tuple[str, ...]: ...
     @property
     def max_running(self) -> int: ...
+    @property
+    def versions(self) -> tuple[int, ...]: ...
 
 
 class Load(msgspec.Struct, frozen=True):
@@ -70,8 +74,18 @@ class Why(msgspec.Struct, frozen=True, omit_defaults=True):
     possible: tuple[str, ...] = ()
 
 
+def written_for(lease: LeaseLike, machine: str) -> int:
+    """Return the version of a machine that a worker's actions were written for; 0 if that is not known."""
+    return dict(zip(lease.machines, lease.versions, strict=False)).get(machine, 0)
+
+
 def why(
-    machine: Definition | None, snapshot: Snapshot, leases: Sequence[LeaseLike], now: float, load: Load | None = None
+    machine: Definition | None,
+    snapshot: Snapshot,
+    leases: Sequence[LeaseLike],
+    now: float,
+    load: Load | None = None,
+    written: Mapping[int, Definition] | None = None,
 ) -> Why:
     """Explain an operation.
 
@@ -81,6 +95,7 @@ def why(
         leases: all workers' leases, lapsed ones included.
         now: seconds since the epoch.
         load: how busy the workers are, if that is known.
+        written: the versions of the machine that workers' actions were written for.
     """
     phase, details = snapshot.phase, []
     held_by, held_until, next_at = "", None, timer_at(snapshot)
@@ -101,7 +116,7 @@ def why(
         who = f" by {snapshot.paused.by}" if snapshot.paused.by else ""
         waits_for = f"a resume: it was paused{who}" + (f" ({snapshot.paused.reason})" if snapshot.paused.reason else "")
     elif isinstance(phase, Queued):
-        waits_for = _queued(machine, phase, snapshot, live, now, load or Load())
+        waits_for = _queued(machine, phase, snapshot, live, now, load or Load(), written or {})
         if phase.ready_at > now:
             next_at = phase.ready_at if next_at is None else min(next_at, phase.ready_at)
     elif machine is not None and machine.table[snapshot.state].kind == "acting":
@@ -110,6 +125,8 @@ def why(
         exits = [] if machine is None else [name for name in machine.table[snapshot.state].exits if name != "timeout"]
         waits_for = f"a signal: {', '.join(exits)}" if exits else "time to pass" if next_at is not None else "an event"
     details += _details(machine, snapshot)
+    if machine is not None and not snapshot.ended:
+        details += _versions(machine, snapshot, now, [one for _, one in sorted((written or {}).items())])
     can = possible(machine, snapshot) if machine else ()
     return Why(
         snapshot.id, snapshot.machine, snapshot.version, snapshot.state, snapshot.status, snapshot.changed, waits_for, held_by, held_until,
@@ -125,7 +142,13 @@ def _running(phase: Running, worker: str, until: float | None, now: float) -> st
 
 
 def _queued(
-    machine: Definition | None, phase: Queued, snapshot: Snapshot, live: Sequence[LeaseLike], now: float, load: Load
+    machine: Definition | None,
+    phase: Queued,
+    snapshot: Snapshot,
+    live: Sequence[LeaseLike],
+    now: float,
+    load: Load,
+    written: Mapping[int, Definition],
 ) -> str:
     what = {"perform": "", "undo": "the undo of ", "choose": "the conditions of "}[phase.kind]
     step = f"{what}`{phase.state}`"
@@ -140,11 +163,36 @@ def _queued(
     )
     if not able:
         return f"a worker: none that is alive serves {queue} for `{snapshot.machine}`"
+    lacks: dict[int, str] = {}
+    for lease in able:
+        own = written.get(written_for(lease, snapshot.machine))
+        if own is not None and not performable(machine, own, snapshot, now):
+            lacks[own.version] = unable(machine, own, phase.kind, phase.state)
+    able = [lease for lease in able if written_for(lease, snapshot.machine) not in lacks]
+    if not able:
+        theirs = "; ".join(f"of those for version {version}, {lack}" for version, lack in sorted(lacks.items()))
+        return (
+            f"a worker whose actions can make the attempt of {step} as version {machine.version} has it: none that is alive and "
+            f"serves {queue} can ({theirs}). Run one with the actions of version {machine.version}, or move the operation by hand"
+        )
     if all(load.running.get(lease.worker, 0) >= lease.max_running for lease in able):
         full = ", ".join(f"{one.worker} performs {load.running[one.worker]} of {one.max_running}" for one in able[:3])
         line = f"{load.before}{' or more' if load.more else ''} before it" if load.before else "it is the next"
         return f"a place to begin {step}: {queue} is full ({full}; {line})"
     return f"a free worker to begin {step} ({queue}; {len(able)} alive: {', '.join(one.worker for one in able[:3])})"
+
+
+def _versions(machine: Definition, snapshot: Snapshot, now: float, written: Sequence[Definition]) -> list[str]:
+    """Say whether the newest version that a worker has actions for will be adopted."""
+    newest = written[-1] if written else machine
+    if newest.version <= machine.version:
+        return []
+    reason = adoptable(machine, newest, snapshot, now)
+    if reason is None:
+        return [
+            f"it runs version {machine.version} and adopts version {newest.version} at its next commit by a worker that has it"
+        ]
+    return [f"it runs version {machine.version}, and does not adopt version {newest.version} here: {reason}"]
 
 
 def _details(machine: Definition | None, snapshot: Snapshot) -> list[str]:

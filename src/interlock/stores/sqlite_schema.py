@@ -46,7 +46,8 @@ _FIRST = (
     "CREATE TABLE progress (operation TEXT NOT NULL PRIMARY KEY, token INTEGER NOT NULL, report BLOB NOT NULL) WITHOUT ROWID",
 )
 _SECOND = ("ALTER TABLE lease ADD COLUMN max_running INTEGER NOT NULL DEFAULT 500",)
-STEPS: tuple[Sequence[str], ...] = (_FIRST, _SECOND)
+_THIRD = ("ALTER TABLE lease ADD COLUMN versions TEXT NOT NULL DEFAULT '[]'",)
+STEPS: tuple[Sequence[str], ...] = (_FIRST, _SECOND, _THIRD)
 """The statements that lead from schema n to schema n + 1, for each n from 0 (an empty file)."""
 
 
