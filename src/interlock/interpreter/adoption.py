@@ -5,8 +5,7 @@
 3. Every step on its undo list is there, can be undone, and can be told from the others.
 4. What people asked of it is kept: breakpoints and held signals still mean something, and its data fits.
 5. Its stay goes on: timers run from when it entered the state, as the new version has them. If one of them would be over already, the
-   operation is not adopted there: an upgrade alone makes nothing late.
-6. An attempt's idempotency key names the state: where one may have been made, a state that is called otherwise now is left first.
+   operation is not adopted there: an upgrade alone makes nothing late. The idempotency key of its attempts stays what it was.
 """
 
 from __future__ import annotations
@@ -85,8 +84,6 @@ def _adoption(old: Definition, new: Definition, snapshot: Snapshot, now: float) 
         return fault
     state = renamed(new, snapshot.state)
     row = new.table[state]
-    if state != snapshot.state and row.kind == "acting" and snapshot.seq != snapshot.visit:
-        return f"an attempt of `{snapshot.state}` may have been made under that name"
     bounds = _bounds(new, snapshot.bounds)
     timers = timers_in(new, row, bounds, snapshot.since, _running(old, new, snapshot, row))
     late = next((name for name, at in timers.items() if at <= now), None)

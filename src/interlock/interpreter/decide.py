@@ -103,7 +103,8 @@ def outstanding(snapshot: Snapshot) -> tuple[Effect, ...]:
     effects: list[Effect] = []
     due = timer_at(snapshot)
     if type(phase) is Running:
-        key = f"{snapshot.id}:{phase.state}:{snapshot.visit}:{phase.kind}"
+        name = phase.state if phase.kind == "undo" else snapshot.entered_as or phase.state
+        key = f"{snapshot.id}:{name}:{snapshot.visit}:{phase.kind}"
         conditions = snapshot.choice.conditions if snapshot.choice and phase.kind == "choose" else ()
         effects.append(Perform(phase.token, phase.kind, phase.state, phase.number, phase.recover, key, conditions))
         if phase.cut is not None:

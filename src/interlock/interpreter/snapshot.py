@@ -155,6 +155,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         data: plain JSON values by field.
         started, since, changed: when it was started, entered its state, and was last moved.
         visit: sequence number of entering the state; with the id it makes the stay's stable idempotency key.
+        entered_as: what the state was called when it was entered, if the version that was adopted since calls it otherwise.
         attempts: failed attempts in this stay, or of this undo. lost: attempts nobody knows the end of.
         timers: absolute times by name.
         steps: states whose started attempts must be undone, oldest first.
@@ -174,6 +175,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     changed: float
     phase: Phase
     visit: int = 0
+    entered_as: str = ""
     attempts: int = 0
     lost: int = 0
     timers: dict[str, float] = {}
@@ -259,6 +261,8 @@ def _entered(snapshot: Snapshot, fact: f.Entered, at: float) -> Changes:
     }  # fmt: skip
     if fact.step:
         changes["steps"] = _with_step(snapshot, fact.state)
+    if snapshot.entered_as:
+        changes["entered_as"] = ""
     return changes
 
 
@@ -270,8 +274,9 @@ def _adopted(snapshot: Snapshot, fact: f.Adopted, at: float) -> Changes:
     phase = snapshot.phase
     if isinstance(phase, Queued):
         phase = replace(phase, state=fact.state, queue=fact.queue)
+    entered_as = snapshot.entered_as or ("" if fact.state == snapshot.state else snapshot.state)
     return {
-        "version": fact.version, "state": fact.state, "phase": phase, "timers": fact.timers, "steps": fact.steps,
+        "version": fact.version, "state": fact.state, "entered_as": entered_as, "phase": phase, "timers": fact.timers, "steps": fact.steps,
         "breakpoints": fact.breakpoints, "bounds": fact.bounds, "data": {**snapshot.data, **fact.data} if fact.data else snapshot.data,
     }  # fmt: skip
 
