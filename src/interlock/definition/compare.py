@@ -144,7 +144,7 @@ def unable(machine: Definition, written: Definition, kind: str, state: str) -> s
     if kind == "choose":
         missing = sorted(row.conditions - _conditions(written))
         return f"nothing is bound to the condition `{missing[0]}`" if missing else next(misfits, "")
-    if now is None or now.kind != "acting":
+    if now is None or now.kind not in ("acting", "parent" if kind == "undo" else ""):
         return f"no {'undo' if kind == 'undo' else 'action'} is bound to `{state}`"
     if row.undo and not now.undo:
         return f"no undo is bound to `{state}`"

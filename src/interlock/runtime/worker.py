@@ -204,9 +204,9 @@ class Worker:
         newer = version > actions.definition.version
         fault = unable(definition, actions.definition, "perform", "") if newer else ""
         if fault:
-            log.warning(
-                "operations of `%s` version %d are left to newer workers: its actions %s", machine, version, fault
-            )
+            own = actions.definition.version
+            what = "operations of `%s` version %d are left to newer workers: these actions were written for version %d"
+            log.warning(what, machine, version, own)
         self._served[machine, version] = not fault
         return not fault
 
