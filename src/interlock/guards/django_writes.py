@@ -36,8 +36,8 @@ ROWS_AT_ONCE = 400
 """Rows written by one UPDATE, so that SQLite's 999 parameters suffice."""
 _ROW_COUNT = getattr(constants, "ROW_COUNT", constants.CURSOR)  # Django before 5.2 counts by the cursor
 _EXPRESSION = "give the value itself: read the rows, decide in Python, and write each value with its own update()"
-_LOST = ("40001", "1020", "1213")
-"""PostgreSQL's serialization failure, MariaDB's changed record and deadlock: somebody else was first."""
+_LOST = ("40001", "40P01", "1020", "1213")
+"""PostgreSQL's serialization failure and deadlock, MariaDB's changed record and deadlock: somebody else was first."""
 
 
 @dataclass
@@ -65,7 +65,7 @@ class _Row:
 
 
 def update(compiler: Any, result_type: Any, execute: Execute) -> Any:
-    """Judge an UPDATE and execute it; ``execute`` is Django's own way."""
+    """Judge an UPDATE and execute it; ``execute`` is Django's own way, ``result_type`` may be fields whose new values it is to return."""
     query, alias = compiler.query, compiler.connection.alias
     guards = watches(query.model)
     found = [_Set(watch, each, value) for each, _, value in query.values for watch in guards if watch.is_of(each)]
@@ -85,11 +85,12 @@ def _enforced(compiler: Any, result_type: Any, execute: Execute, sets: list[_Set
         judged = _can_be_judged(compiler, sets)
         rows = _rows(compiler, judged, locks=True)
         _judge(compiler, judged, rows)
+        returns = isinstance(result_type, list | tuple)
         counted = _ROW_COUNT if result_type == constants.NO_RESULTS else result_type
-        changed = 0
-        for part in _parts(compiler, judged, rows):
-            changed += execute(part.get_compiler(alias), counted) or 0
-        if changed != len(rows):
+        changed: Any = [] if returns else 0
+        for part in _parts(compiler, judged, rows) if rows or not returns else ():
+            changed += execute(part.get_compiler(alias), counted) or type(changed)()
+        if (len(changed) if returns else changed) != len(rows):
             _lost(compiler, judged, rows)
         for each in judged:
             if each.watch.enforces:
