@@ -33,6 +33,7 @@ from tests.django_app import (
     held,
     history,
     seen,
+    servers,
 )
 from tests.test_sqlalchemy import machines
 
@@ -41,17 +42,7 @@ Way = Callable[[Any], Any]
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql", "mariadb"])
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path_factory.mktemp('django') / 'test.db'}"
-    else:
-        from tests.databases import _database
-
-        drop = "DROP DATABASE {} WITH (FORCE)" if request.param == "postgresql" else "DROP DATABASE {}"
-        with _database(request.getfixturevalue(f"{request.param}_url"), drop) as url, django_on(url):
-            yield request.param
-        return
-    with django_on(url):
-        yield request.param
+    yield from servers(request, tmp_path_factory)
 
 
 @pytest.fixture
