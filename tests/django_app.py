@@ -80,7 +80,7 @@ class Large(Record):
         app_label = "guarded"
 
 
-class Colour(models.TextChoices):
+class Colour(models.TextChoices):  # type: ignore[misc, unused-ignore]
     RED = "free"
     GREEN = "used"
     BLUE = "gone"
