@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connection, connections, models, transaction
+from django.db import connection, models, transaction
 from django.db.models import F
 
 from interlock import IllegalMove, Refused, because, guard
-from interlock.errors import Conflict
 from interlock.guards.django_watch import WATCHED
 from tests.django_app import (
     BIRTHS,
@@ -175,39 +173,6 @@ def test_a_new_object_is_judged_where_it_is_moved(database: str) -> None:
     with pytest.raises(IllegalMove):
         record.status = "gone"
     assert record.status == "free"
-
-
-@pytest.mark.parametrize("server", ["postgresql", "mariadb"], indirect=True)
-def test_of_two_concurrent_writers_one_wins(database: str) -> None:
-    """Both have read `used`; one goes to `free`, the other to `ending`, at the same time and in long transactions."""
-    for _ in range(5):
-        Move.objects.all().delete()
-        with connection.cursor() as cursor:
-            cursor.execute("UPDATE guarded_record SET status = 'used' WHERE id = 2")
-        ready, outcomes = threading.Barrier(2), dict[str, object]()
-
-        def write(wanted: str, ready: threading.Barrier = ready, outcomes: dict[str, object] = outcomes) -> None:
-            try:
-                with transaction.atomic():
-                    record = Record.objects.get(pk=2)
-                    ready.wait(10)
-                    record.status, record.note = wanted, wanted
-                    record.save()
-                outcomes[wanted] = "won"
-            except (IllegalMove, Conflict) as error:
-                outcomes[wanted] = error
-            finally:
-                connections.close_all()
-
-        threads = [threading.Thread(target=write, args=(wanted,)) for wanted in ("free", "ending")]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(30)
-        winners = [wanted for wanted, outcome in outcomes.items() if outcome == "won"]
-        assert len(outcomes) == 2 and len(winners) == 1, outcomes
-        row = Record.objects.get(pk=2)
-        assert (row.status, row.note) == (winners[0], winners[0]) and history() == [("2", "used", winners[0])]
 
 
 # Observing
