@@ -5,20 +5,23 @@ Each way tries the same: to take record 1 from ``free`` to ``gone``, or to creat
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import django
 import pymysql
+import pytest
 from asgiref.sync import async_to_sync
 from django.conf import settings
 from django.db import connection, connections, models
-from django.db.models import Case, F, Value, When
+from django.db.models import Case, F, Subquery, Value, When
 from django.db.models.functions import Concat, Replace
 from sqlalchemy.engine import make_url
 
 from interlock import Final, Machine, State, guard
+from tests.databases import _database
 
 if not settings.configured:
     pymysql.version_info = (2, 2, 1, "final", 0)  # what Django asks of the driver that it stands for
@@ -77,6 +80,43 @@ class Large(Record):
         app_label = "guarded"
 
 
+class Colour(models.TextChoices):  # type: ignore[misc, unused-ignore]
+    RED = "free"
+    GREEN = "used"
+    BLUE = "gone"
+
+
+class Odd(models.Model):  # type: ignore[misc, unused-ignore]
+    """Guarded: keys that are no numbers, NULL, choices, and another name for the column."""
+
+    key = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    status = models.CharField(max_length=20, null=True, choices=Colour.choices, db_column="state")
+
+    class Meta:
+        app_label = "guarded"
+
+
+class Begun(models.Model):  # type: ignore[misc, unused-ignore]
+    """Guarded: the database gives the first value."""
+
+    status = models.CharField(max_length=20, db_default=Concat(Value("fr"), Value("ee")))
+
+    class Meta:
+        app_label = "guarded"
+
+
+class Pair(models.Model):  # type: ignore[misc, unused-ignore]
+    """Guarded: a key of two fields."""
+
+    pk = models.CompositePrimaryKey("host", "number")
+    host = models.CharField(max_length=20)
+    number = models.IntegerField()
+    status = models.CharField(max_length=20, default="free")
+
+    class Meta:
+        app_label = "guarded"
+
+
 class Seen(models.Model):  # type: ignore[misc, unused-ignore]
     """Observed."""
 
@@ -87,8 +127,9 @@ class Seen(models.Model):  # type: ignore[misc, unused-ignore]
         app_label = "guarded"
 
 
-MODELS = (Owner, Move, Record, Large, Seen)
-guard(Record.status, Volume, audit=Move)
+MODELS = (Owner, Move, Record, Large, Odd, Begun, Pair, Seen)
+for each in (Record, Odd, Begun, Pair):
+    guard(each.status, Volume, audit=Move)
 seen = guard(Seen.status, Volume, mode="observe")
 BACKENDS = {"sqlite": "sqlite3", "postgresql": "postgresql", "mysql": "mysql"}
 
@@ -134,6 +175,17 @@ def django_on(url: str, *more: Any) -> Iterator[None]:
         _forget()
 
 
+def servers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Let a fixture's parameter name the server of Django's default database: a new database in it, or a new file."""
+    if request.param == "sqlite":
+        with django_on(f"sqlite:///{tmp_path_factory.mktemp('django') / 'test.db'}"):
+            yield request.param
+        return
+    drop = "DROP DATABASE {} WITH (FORCE)" if request.param == "postgresql" else "DROP DATABASE {}"
+    with _database(request.getfixturevalue(f"{request.param}_url"), drop) as url, django_on(url):
+        yield request.param
+
+
 def _forget() -> None:
     """Have the next use of the default database connect anew, in this thread."""
     if any(one.alias == "default" for one in connections.all(initialized_only=True)):
@@ -143,12 +195,13 @@ def _forget() -> None:
 def fresh() -> None:
     """Record 1 is ``free``, record 2 is ``used``; nothing is written down, nothing was seen."""
     with connection.cursor() as cursor:
-        for model in (Large, Record, Seen, Move, Owner):
+        for model in (Large, Record, Odd, Begun, Pair, Seen, Move, Owner):
             cursor.execute(f"DELETE FROM {model._meta.db_table}")
         for model in (Record, Seen):
             cursor.execute(
                 f"INSERT INTO {model._meta.db_table} (id, status, note) VALUES (1, 'free', ''), (2, 'used', '')"
             )
+        cursor.execute("INSERT INTO guarded_owner (id, name) VALUES (7, 'gone')")
         if connection.vendor == "postgresql":
             for model in (Record, Seen):
                 cursor.execute(f"SELECT setval(pg_get_serial_sequence('{model._meta.db_table}', 'id'), 100)")
@@ -207,6 +260,13 @@ MOVES: dict[str, Way] = {
     "update() with Case": lambda model: model.objects.filter(pk=1).update(
         status=Case(When(pk=1, then=Value("gone")), default=F("status"))
     ),
+    "update() with a subquery": lambda model: model.objects.filter(pk=1).update(
+        status=Subquery(Owner.objects.filter(name="gone").values("name")[:1])
+    ),
+    "update() with an annotation": lambda model: (
+        model.objects.annotate(wanted=Concat(Value("go"), Value("ne"))).filter(pk=1).update(status=F("wanted"))
+    ),
+    "a fixture that is loaded": lambda model: model(pk=1, status="gone").save_base(raw=True),
     "update() with a function": lambda model: model.objects.filter(pk=1).update(
         status=Replace(F("status"), Value("free"), Value("gone"))
     ),
@@ -216,6 +276,7 @@ MOVES: dict[str, Way] = {
     "select_for_update": lambda model: _locked(model),
     "aupdate": lambda model: async_to_sync(_aupdate)(model),
     "asave": lambda model: async_to_sync(_asave)(model),
+    "aupdate_or_create": lambda model: async_to_sync(_aupdate_or_create)(model),
     "abulk_update": lambda model: async_to_sync(_abulk)(model),
     "a sliced query": lambda model: (
         model.objects.filter(pk__in=model.objects.order_by("pk").values("pk")[:1]).update(status="gone")
@@ -234,6 +295,9 @@ BIRTHS: dict[str, Way] = {
     "get_or_create": lambda model: model.objects.get_or_create(pk=9, defaults={"status": "gone"}),
     "update_or_create": lambda model: model.objects.update_or_create(pk=9, defaults={"status": "gone"}),
     "acreate": lambda model: async_to_sync(_acreate)(model),
+    "abulk_create": lambda model: async_to_sync(_abulk_create)(model),
+    "aget_or_create": lambda model: async_to_sync(_aget_or_create)(model),
+    "a fixture that is loaded": lambda model: model(pk=9, status="gone").save_base(raw=True),
     "an expression": lambda model: model.objects.create(pk=9, status=Concat(Value("go"), Value("ne"))),
 }
 
@@ -255,6 +319,18 @@ def _locked(model: Any) -> None:
 
 async def _acreate(model: Any) -> None:
     await model.objects.acreate(pk=9, status="gone")
+
+
+async def _abulk_create(model: Any) -> None:
+    await model.objects.abulk_create([model(pk=8), model(pk=9, status="gone")])
+
+
+async def _aget_or_create(model: Any) -> None:
+    await model.objects.aget_or_create(pk=9, defaults={"status": "gone"})
+
+
+async def _aupdate_or_create(model: Any) -> None:
+    await model.objects.aupdate_or_create(pk=1, defaults={"status": "gone"})
 
 
 async def _aupdate(model: Any) -> None:

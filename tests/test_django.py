@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
-from random import Random
 from typing import Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connection, connections, models, transaction
+from django.db import connection, models, transaction
 from django.db.models import F
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from interlock import Guard, IllegalMove, Refused, because, guard
-from interlock.definition.machine import Definition
-from interlock.errors import Conflict
+from interlock import IllegalMove, Refused, because, guard
 from interlock.guards.django_watch import WATCHED
 from tests.django_app import (
     BIRTHS,
@@ -28,30 +22,19 @@ from tests.django_app import (
     Record,
     Seen,
     Volume,
-    django_on,
     fresh,
     held,
     history,
     seen,
+    servers,
 )
-from tests.test_sqlalchemy import machines
 
 Way = Callable[[Any], Any]
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql", "mariadb"])
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path_factory.mktemp('django') / 'test.db'}"
-    else:
-        from tests.databases import _database
-
-        drop = "DROP DATABASE {} WITH (FORCE)" if request.param == "postgresql" else "DROP DATABASE {}"
-        with _database(request.getfixturevalue(f"{request.param}_url"), drop) as url, django_on(url):
-            yield request.param
-        return
-    with django_on(url):
-        yield request.param
+    yield from servers(request, tmp_path_factory)
 
 
 @pytest.fixture
@@ -192,39 +175,6 @@ def test_a_new_object_is_judged_where_it_is_moved(database: str) -> None:
     assert record.status == "free"
 
 
-@pytest.mark.parametrize("server", ["postgresql", "mariadb"], indirect=True)
-def test_of_two_concurrent_writers_one_wins(database: str) -> None:
-    """Both have read `used`; one goes to `free`, the other to `ending`, at the same time and in long transactions."""
-    for _ in range(5):
-        Move.objects.all().delete()
-        with connection.cursor() as cursor:
-            cursor.execute("UPDATE guarded_record SET status = 'used' WHERE id = 2")
-        ready, outcomes = threading.Barrier(2), dict[str, object]()
-
-        def write(wanted: str, ready: threading.Barrier = ready, outcomes: dict[str, object] = outcomes) -> None:
-            try:
-                with transaction.atomic():
-                    record = Record.objects.get(pk=2)
-                    ready.wait(10)
-                    record.status, record.note = wanted, wanted
-                    record.save()
-                outcomes[wanted] = "won"
-            except (IllegalMove, Conflict) as error:
-                outcomes[wanted] = error
-            finally:
-                connections.close_all()
-
-        threads = [threading.Thread(target=write, args=(wanted,)) for wanted in ("free", "ending")]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(30)
-        winners = [wanted for wanted, outcome in outcomes.items() if outcome == "won"]
-        assert len(outcomes) == 2 and len(winners) == 1, outcomes
-        row = Record.objects.get(pk=2)
-        assert (row.status, row.note) == (winners[0], winners[0]) and history() == [("2", "used", winners[0])]
-
-
 # Observing
 
 
@@ -282,66 +232,3 @@ def test_what_is_no_plain_field_is_refused() -> None:
     assert "guarded_owner" not in WATCHED
     with pytest.raises((Refused, AttributeError, ImproperlyConfigured)):
         guard(Abstract.status, Volume)
-
-
-# Any machine, any moves: the same verdict everywhere
-
-
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
-@given(machine=machines(), seed=st.integers(0, 2**32))
-def test_attribute_and_django_model_give_the_same_verdict_and_the_row_holds_it(machine: Definition, seed: int) -> None:
-    random = Random(seed)
-    table = f"guarded_any_{seed}_{random.randrange(10**9)}"
-    meta = type("Meta", (), {"app_label": "guarded", "db_table": table})
-    fields = {"__module__": __name__, "Meta": meta, "status": models.CharField(max_length=200)}
-    from django.apps import apps
-
-    apps.all_models["guarded"].pop("anything", None)
-    model: Any = type("Anything", (models.Model,), fields)
-    with django_on("sqlite:///:memory:", model):
-        guard(model.status, machine, audit=Move)
-        try:
-            _same_verdicts(machine, random, model)
-        finally:
-            del WATCHED[table]
-
-
-def _same_verdicts(machine: Definition, random: Random, model: Any) -> None:
-    class Plain:
-        status = Guard(machine)
-
-    plain, expected = Plain(), list[tuple[str | None, str]]()
-    for _ in range(12):
-        before: str | None = getattr(plain, "status", None)
-        wanted = random.choice([*machine.states, "unknown"])
-        try:
-            plain.status = wanted
-        except IllegalMove as refused:
-            with pytest.raises(IllegalMove) as caught:
-                _write(random, model, before, wanted)
-            assert (caught.value.current, caught.value.wanted) == (refused.current, refused.wanted)
-        else:
-            _write(random, model, before, wanted)
-            expected += [(before, wanted)] if before != wanted else []
-        assert held(model) == getattr(plain, "status", None)
-    assert [(came, went) for _, came, went in history()] == expected
-
-
-def _write(random: Random, model: Any, before: str | None, wanted: str) -> None:
-    def assigned() -> None:
-        record = model.objects.get(pk=1)
-        record.status = wanted
-        record.save()
-
-    def in_bulk() -> None:
-        record = model.objects.get(pk=1)
-        record.__dict__["status"] = wanted
-        model.objects.bulk_update([record], ["status"])
-
-    ways: list[Callable[[], Any]] = [lambda: model(pk=1, status=wanted).save()]
-    if before is None:
-        ways += [lambda: model.objects.create(pk=1, status=wanted)]
-        ways += [lambda: model.objects.bulk_create([model(pk=1, status=wanted)])]
-    else:
-        ways += [assigned, in_bulk, lambda: model.objects.filter(pk=1).update(status=wanted)]
-    random.choice(ways)()

@@ -105,8 +105,8 @@ def _tell_of_loads(model: Any, watch: Watch) -> None:
     plain = model.from_db.__func__
 
     @wraps(plain)
-    def from_db(cls: Any, db: Any, field_names: Any, values: Any) -> Any:
-        record = plain(cls, db, field_names, values)
+    def from_db(cls: Any, *args: Any, **named: Any) -> Any:  # Django 6.1 names one more
+        record = plain(cls, *args, **named)
         try:
             watch.loaded(record)
         except Exception as error:  # nothing is refused by reading it
@@ -121,6 +121,8 @@ def _wrap() -> None:
     if hasattr(SQLUpdateCompiler.execute_sql, _WRAPPED):
         return
     _replace(SQLUpdateCompiler, "execute_sql", _execute_update)
+    if hasattr(SQLUpdateCompiler, "execute_returning_sql"):  # since Django 6.0
+        _replace(SQLUpdateCompiler, "execute_returning_sql", _execute_returning)
     _replace(SQLInsertCompiler, "execute_sql", _execute_insert)
     _replace(Model, "_do_update", _save)
     _replace(Model, "refresh_from_db", _refresh)
@@ -136,6 +138,16 @@ def _replace(owner: Any, name: str, made: Callable[[Any], Any]) -> None:
 
 def _execute_update(plain: Any) -> Any:
     return lambda compiler, result_type: update(compiler, result_type, plain)
+
+
+def _execute_returning(plain: Any) -> Any:
+    def execute_returning_sql(compiler: Any, returning_fields: Any) -> Any:
+        returns = compiler.connection.features.can_return_rows_from_update and not compiler.query.related_updates
+        if returning_fields and returns:
+            return update(compiler, returning_fields, plain)
+        return plain(compiler, returning_fields)  # ends in execute_sql
+
+    return execute_returning_sql
 
 
 def _execute_insert(plain: Any) -> Any:

@@ -210,7 +210,7 @@ class Guarded(DeferredAttribute):  # type: ignore[misc, unused-ignore]  # Django
         try:
             after = ... if is_expression(value) else watch.text(value)
             before = watch.text(old) if known else None
-        except (TypeError, ValueError):
+        except Exception:
             after = ...  # the field will say itself what is wrong with it, when it is written
         if after is ...:
             watch.forget(record)

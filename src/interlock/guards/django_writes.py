@@ -36,8 +36,8 @@ ROWS_AT_ONCE = 400
 """Rows written by one UPDATE, so that SQLite's 999 parameters suffice."""
 _ROW_COUNT = getattr(constants, "ROW_COUNT", constants.CURSOR)  # Django before 5.2 counts by the cursor
 _EXPRESSION = "give the value itself: read the rows, decide in Python, and write each value with its own update()"
-_LOST = ("40001", "1020", "1213")
-"""PostgreSQL's serialization failure, MariaDB's changed record and deadlock: somebody else was first."""
+_LOST = ("40001", "40P01", "1020", "1213", "SQLITE_BUSY", "SQLITE_BUSY_SNAPSHOT")
+"""PostgreSQL's serialization failure and deadlock, MariaDB's changed record and deadlock, SQLite's lock: somebody else was first."""
 
 
 @dataclass
@@ -65,7 +65,7 @@ class _Row:
 
 
 def update(compiler: Any, result_type: Any, execute: Execute) -> Any:
-    """Judge an UPDATE and execute it; ``execute`` is Django's own way."""
+    """Judge an UPDATE and execute it; ``execute`` is Django's own way, ``result_type`` may be fields whose new values it is to return."""
     query, alias = compiler.query, compiler.connection.alias
     guards = watches(query.model)
     found = [_Set(watch, each, value) for each, _, value in query.values for watch in guards if watch.is_of(each)]
@@ -85,12 +85,14 @@ def _enforced(compiler: Any, result_type: Any, execute: Execute, sets: list[_Set
         judged = _can_be_judged(compiler, sets)
         rows = _rows(compiler, judged, locks=True)
         _judge(compiler, judged, rows)
+        returns = isinstance(result_type, list | tuple)
         counted = _ROW_COUNT if result_type == constants.NO_RESULTS else result_type
-        changed = 0
-        for part in _parts(compiler, judged, rows):
-            changed += execute(part.get_compiler(alias), counted) or 0
-        if changed != len(rows):
-            _lost(compiler, judged, rows)
+        changed: Any = [] if returns else 0
+        for part in _parts(compiler, judged, rows) if rows or not returns else ():
+            changed += execute(part.get_compiler(alias), counted) or type(changed)()
+        written = len(changed) if returns else changed
+        if written != len(rows):
+            _lost(compiler, judged, rows, written)
         for each in judged:
             if each.watch.enforces:
                 each.watch.write_down(alias, each.moves)
@@ -171,8 +173,7 @@ def _rows(compiler: Any, sets: Sequence[_Set], locks: bool) -> list[_Row]:
             _lock_file(connection, model)
         found = list(query.get_compiler(connection.alias).results_iter())
     except DatabaseError as error:
-        code = getattr(error.__cause__, "sqlstate", None) or str((error.args or ("",))[0])
-        if code in _LOST and any(each.watch.enforces for each in sets):
+        if _is_lost(error) and any(each.watch.enforces for each in sets):
             raise Conflict(
                 f"{sets[0].watch.model_name}: somebody else wrote first; roll back, read again and decide anew"
             ) from error
@@ -183,6 +184,12 @@ def _rows(compiler: Any, sets: Sequence[_Set], locks: bool) -> list[_Row]:
         gets = [each.value if part is None else next(given) for each, part in zip(sets, wanted, strict=True)]
         rows.append(_Row(tuple(row[:many]), list(row[many:held]), gets))
     return rows
+
+
+def _is_lost(error: DatabaseError) -> bool:
+    cause = error.__cause__
+    code = getattr(cause, "sqlstate", None) or getattr(cause, "sqlite_errorname", None) or str((error.args or ("",))[0])
+    return code in _LOST
 
 
 def _matching(compiler: Any) -> Any:
@@ -276,7 +283,7 @@ def _holding(guarded: Any, values: set[Any]) -> Q:
     return condition | Q(**{f"{guarded.name}__isnull": True}) if None in values else condition
 
 
-def _lost(compiler: Any, sets: Sequence[_Set], rows: Sequence[_Row]) -> None:
+def _lost(compiler: Any, sets: Sequence[_Set], rows: Sequence[_Row], written: int) -> None:
     """Raise that somebody else was first, with what a row holds now where that can be read."""
     query = Query(compiler.query.model)
     query.add_filter("pk__in", [_one_or_all(row.key) for row in rows[:ROWS_AT_ONCE]])
@@ -288,7 +295,8 @@ def _lost(compiler: Any, sets: Sequence[_Set], rows: Sequence[_Row]) -> None:
     }
     for row in rows:
         for each, held, present, gets in zip(sets, row.holds, now.get(row.key, ()), row.gets, strict=False):
-            if held != present and each.watch.enforces:
+            ours = written and present == gets
+            if held != present and not ours and each.watch.enforces:
                 text = each.watch.text
                 each.watch.lost(each.watch.name(row.key), text(held), text(present), text(gets))
     raise Conflict(
