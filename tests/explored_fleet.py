@@ -11,7 +11,7 @@ from typing import Any
 from interlock import Actions
 from interlock.compute.fake_fleet import FakeFleet
 from interlock.compute.fake_world import FakeWorld
-from interlock.compute.hypervisor import Guest, HostUnreachable, Permit, RunState
+from interlock.compute.hypervisor import Guest, HostUnreachable
 from interlock.compute.resize import Resize, resize
 from interlock.exploring.scenario import Exploration, Start
 from interlock.interpreter.snapshot import Snapshot

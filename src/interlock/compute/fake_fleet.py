@@ -89,7 +89,9 @@ class FakeFleet(FakeHypervisor):
             if disk is None:
                 raise _error(Unsuitable, host, instance, "it has no disk", "make it first")
             if disk.damaged:
-                raise _error(Unsuitable, host, instance, "its disk is damaged", "rebuild it from an image")
+                raise _error(
+                    Unsuitable, host, instance, "its disk is damaged", "make a guest from an image in its place"
+                )
             if (dead := world.find(instance, host)) is not None:
                 world.forget(dead)
             world.copies.pop(instance, None)
@@ -101,7 +103,9 @@ class FakeFleet(FakeHypervisor):
     async def sound(self, instance: str, host: str) -> None:
         async with self._verb("sound", host, instance) as world:
             if self._disk(world, instance, host).damaged:
-                raise _error(Unsuitable, host, instance, "its disk is damaged", "rebuild it from an image")
+                raise _error(
+                    Unsuitable, host, instance, "its disk is damaged", "make a guest from an image in its place"
+                )
 
     async def make(self, guest: Guest, host: str, permit: Permit, image: str = "") -> None:
         instance = guest.instance
@@ -127,18 +131,16 @@ class FakeFleet(FakeHypervisor):
 
     async def save(self, instance: str, host: str, name: str, permit: Permit) -> None:
         async with self._verb("save", host, instance, permit) as world:
-            self._off(world, host, instance)
-            disk = self._disk(world, instance, host)
+            disk = self._in_hand(world, instance, host)
             if name not in disk.saves:
                 self._room(world, host, instance)
                 disk.saves[name] = disk.life
 
     async def restore(self, instance: str, host: str, name: str, permit: Permit) -> None:
         async with self._verb("restore", host, instance, permit) as world:
-            disk = self._disk(world, instance, host)
-            if name in disk.saves:
-                self._off(world, host, instance)
-                disk.life, disk.damaged = disk.saves.pop(name), False
+            if name in self._disk(world, instance, host).saves:
+                disk = self._in_hand(world, instance, host)
+                disk.life = disk.saves.pop(name)
 
     async def forget(self, instance: str, host: str, name: str, permit: Permit) -> None:
         async with self._verb("forget", host, instance, permit) as world:
@@ -150,8 +152,7 @@ class FakeFleet(FakeHypervisor):
 
     async def write(self, instance: str, host: str, image: str, permit: Permit) -> None:
         async with self._verb("write", host, instance, permit) as world:
-            self._off(world, host, instance)
-            disk = self._disk(world, instance, host)
+            disk = self._in_hand(world, instance, host)
             source = self._image(world, image, instance, host) if image else Image({}, 0, "")
             self._room(world, host, instance)
             disk.life, disk.damaged = source.life, source.damaged
@@ -272,6 +273,13 @@ class FakeFleet(FakeHypervisor):
         if there := self._where(world, instance):
             found = ", ".join(f"{state} on {name}" for name, state in there.items())
             raise _error(Unsafe, host, instance, f"its disk is in use: it is {found}", "stop it first")
+
+    def _in_hand(self, world: FakeWorld, instance: str, host: str) -> Disk:
+        self._off(world, host, instance)
+        disk = self._disk(world, instance, host)
+        if disk.damaged:
+            raise _error(Unsuitable, host, instance, "its disk is damaged", "make a guest from an image in its place")
+        return disk
 
     def _room(self, world: FakeWorld, host: str, instance: str) -> None:
         if world.full:

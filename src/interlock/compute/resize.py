@@ -24,6 +24,7 @@ from interlock.compute.steps import AT_ONCE, permit, running
 
 __all__ = ["NewSize", "Resize", "resize"]
 
+
 @dataclass
 class NewSize:
     """The data of a resize.
