@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from interlock import Actions
+from interlock.compute.cold_migration import ColdMigration, cold_migration
+from interlock.compute.evacuation import Evacuation, HostReturn, evacuation, host_return
 from interlock.compute.fake_fleet import FakeFleet
 from interlock.compute.fake_world import FakeWorld
 from interlock.compute.hypervisor import Guest, HostUnreachable
@@ -86,6 +88,7 @@ def exploring(
     *invariants: Callable[..., str | None],
     world: Callable[..., Any] = fleet,
     more: Sequence[Start] = (),
+    lease_seconds: float = 60,
     **rest: Any,
 ) -> Exploration[Fleet]:
     return Exploration(
@@ -94,6 +97,7 @@ def exploring(
         operations=[start, *more],
         invariants=[never_on_two_hosts, nothing_left, *invariants],
         failure=unreachable,
+        lease_seconds=lease_seconds,
         **rest,
     )
 
@@ -106,3 +110,62 @@ def resized_when_done(fleet: Fleet, operations: Sequence[Snapshot]) -> str | Non
 
 resizing = Start(Resize, instance=VM, host=A, memory_mib=64, cpus=2)
 resized = exploring(resize, resizing, as_it_was, resized_when_done, lease_seconds=3600)
+
+
+async def dead_host(clock: Callable[[], float]) -> Fleet:
+    """A host that does not answer, and goes on: what runs there runs."""
+    one = await fleet(clock)
+    await one.fleet.cut_off(A)
+    return one
+
+
+async def returned_host(clock: Callable[[], float]) -> Fleet:
+    """A host that died with its guest, and is back already."""
+    one = await fleet(clock)
+    await one.fleet.kill(VM, A)
+    return one
+
+
+def evacuated_when_done(fleet: Fleet, operations: Sequence[Snapshot]) -> str | None:
+    move = operations[0]
+    if move.status == "succeeded" and fleet.there() != {B: "running"}:
+        return f"it has succeeded, and vm-1 is {fleet.there()}"
+    return None
+
+
+def belongs_to_its_host_when_not(fleet: Fleet, operations: Sequence[Snapshot]) -> str | None:
+    """Failed and cancelled: it is not elsewhere, and nothing says that its old host should delete it."""
+    move = operations[0]
+    if move.status in CLEAN and (set(fleet.there()) - {A} or fleet.world.evacuations):
+        return f"it is {move.status}, vm-1 is {fleet.there()}, and there is recorded {fleet.world.evacuations}"
+    return None
+
+
+def disk_is_there(fleet: Fleet) -> str | None:
+    return None if VM in fleet.world.disks else "the only copy is gone"
+
+
+fleeing = Start(Evacuation, instance=VM, source=A, destination=B)
+evacuated = exploring(
+    evacuation, fleeing, evacuated_when_done, belongs_to_its_host_when_not, disk_is_there, world=dead_host
+)
+returned_meanwhile = exploring(
+    lambda fleet: [evacuation(fleet), host_return(fleet)],
+    fleeing,
+    evacuated_when_done,
+    belongs_to_its_host_when_not,
+    disk_is_there,
+    world=returned_host,
+    more=[Start(HostReturn, host=A)],
+)
+
+
+def moved_when_done(fleet: Fleet, operations: Sequence[Snapshot]) -> str | None:
+    if operations[0].status == "succeeded" and fleet.there() != {B: "running"}:
+        return f"it has succeeded, and vm-1 is {fleet.there()}"
+    return None
+
+
+moved_cold = exploring(
+    cold_migration, Start(ColdMigration, instance=VM, source=A, destination=B), as_it_was, moved_when_done
+)

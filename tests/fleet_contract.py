@@ -188,6 +188,10 @@ class FleetContract:
             await one.fence(VM, A, FIRST)
         assert await one.where(VM) == {}, "what is fenced is known to be off"
         await one.sound(VM, B)
+        assert await one.evacuations(A) == {VM: False}
+        for unanswered in (one.guests_on(A), one.take_back(A, FIRST)):
+            with pytest.raises(HostUnreachable):
+                await unanswered
         with pytest.raises(Unsuitable, match="host is fenced"):
             await one.welcome(VM, A)
         await one.start(SMALL, B, FIRST)
@@ -197,8 +201,12 @@ class FleetContract:
             await one.take_back(A, FIRST)
         with pytest.raises(Unsuitable, match="host is fenced"):
             await one.start(SMALL, A, FIRST)
-        await one.evacuated(VM, A, FIRST)
+        for _ in range(2):
+            await one.evacuated(VM, A, FIRST)
+        assert await one.evacuations(A) == {VM: True}
         assert await one.take_back(A, FIRST) == [VM] and await one.take_back(A, FIRST) == []
+        await one.evacuated(VM, A, FIRST)
+        assert await one.evacuations(A) == {}, "said again, it fences nothing"
         await one.welcome(VM, A)
         assert await one.where(VM) == {B: RunState.RUNNING}
 

@@ -10,6 +10,7 @@ from interlock.compute.fake_world import Disk, FakeWorld, Image
 from interlock.compute.fleet import WHOLE_HOST, DiskFull
 from interlock.compute.hypervisor import (
     Guest,
+    HostUnreachable,
     HypervisorError,
     Incoming,
     Permit,
@@ -190,7 +191,13 @@ class FakeFleet(FakeHypervisor):
 
     async def guests_on(self, host: str) -> Sequence[str]:
         async with self._verb("guests_on", host, WHOLE_HOST) as world:
+            self._answers(world, host)
             return sorted(process.instance for process in world.processes if process.host == host and not process.dead)
+
+    async def evacuations(self, host: str) -> Mapping[str, bool]:
+        async with self._open() as world:
+            self._reach(world, host, WHOLE_HOST, out_of_band=True)
+            return {instance: record["done"] for instance, record in world.evacuations.get(host, {}).items()}
 
     async def disable(self, host: str, permit: Permit) -> None:
         async with self._verb("disable", host, WHOLE_HOST, permit) as world:
@@ -223,10 +230,14 @@ class FakeFleet(FakeHypervisor):
 
     async def evacuated(self, instance: str, host: str, permit: Permit) -> None:
         async with self._verb("evacuated", host, instance, permit, out_of_band=True) as world:
-            world.evacuations[host][instance]["done"] = True
+            record = world.evacuations.get(host, {}).get(instance)
+            # None: it was done already, and the host is back.
+            if record is not None and record["by"] == permit.migration:
+                record["done"] = True
 
     async def take_back(self, host: str, permit: Permit) -> Sequence[str]:
         async with self._verb("take_back", host, WHOLE_HOST, permit) as world:
+            self._answers(world, host)
             records = world.evacuations.get(host, {})
             for instance, record in records.items():
                 if not record["done"]:
@@ -280,6 +291,10 @@ class FakeFleet(FakeHypervisor):
         if disk.damaged:
             raise _error(Unsuitable, host, instance, "its disk is damaged", "make a guest from an image in its place")
         return disk
+
+    def _answers(self, world: FakeWorld, host: str) -> None:
+        if host in world.unreachable:
+            raise _error(HostUnreachable, host, WHOLE_HOST, "the host does not answer", "try again, or fence it")
 
     def _room(self, world: FakeWorld, host: str, instance: str) -> None:
         if world.full:

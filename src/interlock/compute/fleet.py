@@ -107,7 +107,11 @@ class Fleet(Hypervisor, Protocol):
     # -- a host ------------------------------------------------------------------------------------------------------
 
     async def guests_on(self, host: str) -> Sequence[str]:
-        """Return the guests that have a process on a host, by name. Reads only reality."""
+        """Return the guests that have a process on a host, by name. Asks the host itself, so it must answer, fenced or not."""
+        ...
+
+    async def evacuations(self, host: str) -> Mapping[str, bool]:
+        """Return the guests whose evacuation from a host is recorded, and whether it is done. Empty: the host is not fenced."""
         ...
 
     async def disable(self, host: str, permit: Permit) -> None:

@@ -258,9 +258,13 @@ class QemuFleet(QemuHosts):
     # -- a host ------------------------------------------------------------------------------------------------------
 
     async def guests_on(self, host: str) -> Sequence[str]:
-        found = sorted(self._place("any", host).directory.parent.glob("*/qemu.json"))
-        places = [self._place(record.parent.name, host) for record in found]
+        found = sorted(self._whole(host, reached=True).directory.parent.glob("*/qemu.json"))
+        places = [self._out_of_band(record.parent.name, host) for record in found]
         return [place.instance for place in places if place.living() is not None]
+
+    async def evacuations(self, host: str) -> Mapping[str, bool]:
+        self._of_host(host)
+        return {instance: record["done"] for instance, record in self._evacuations(host).items()}
 
     async def disable(self, host: str, permit: Permit) -> None:
         async with self._turn(self._whole(host, reached=True), permit):
@@ -298,8 +302,10 @@ class QemuFleet(QemuHosts):
     async def evacuated(self, instance: str, host: str, permit: Permit) -> None:
         async with self._turn(self._out_of_band(instance, host), permit), self._locked(self._whole(host)):
             records = self._evacuations(host)
-            records[instance] = {"by": permit.migration, "done": True}
-            self._record_evacuations(host, records)
+            # None: it was done already, and the host is back.
+            if records.get(instance, {}).get("by") == permit.migration:
+                records[instance]["done"] = True
+                self._record_evacuations(host, records)
 
     async def take_back(self, host: str, permit: Permit) -> Sequence[str]:
         place = self._whole(host, reached=True)
