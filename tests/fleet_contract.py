@@ -210,6 +210,16 @@ class FleetContract:
         await one.welcome(VM, A)
         assert await one.where(VM) == {B: RunState.RUNNING}
 
+    async def test_a_dead_host_that_never_had_it_is_no_obstacle(self, yard: Yard) -> None:
+        one = yard.fleet
+        await one.boot(SMALL, A)
+        await one.cut_off(C)
+        assert await one.where(VM) == {A: RunState.RUNNING}
+        await one.stop(VM, A, FIRST)
+        await one.start(SMALL, B, FIRST)
+        with pytest.raises(HostUnreachable):
+            await one.welcome(VM, C)
+
     async def test_an_evacuation_withdrawn_leaves_the_guest_to_its_host(self, yard: Yard) -> None:
         one = yard.fleet
         await one.boot(SMALL, A)

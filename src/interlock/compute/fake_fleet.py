@@ -262,7 +262,9 @@ class FakeFleet(FakeHypervisor):
     def _where(self, world: FakeWorld, instance: str) -> dict[str, RunState]:
         living = world.living(instance)
         for host in self._hosts:
-            self._reach(world, host, instance)
+            # A host that never had it need not answer.
+            if world.find(instance, host) is not None:
+                self._reach(world, host, instance)
         return {host: RunState(living[host].state) for host in self._hosts if host in living}
 
     def _guest(self, world: FakeWorld, instance: str) -> Guest:

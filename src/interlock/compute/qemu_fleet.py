@@ -78,7 +78,8 @@ class QemuFleet(QemuHosts):
     async def where(self, instance: str) -> Mapping[str, RunState]:
         found: dict[str, RunState] = {}
         for host in self._hosts:
-            if self._evacuations(host):
+            # What is fenced is off, and a host that never had it need not answer.
+            if self._evacuations(host) or self._out_of_band(instance, host).recorded() is None:
                 continue
             place = self._place(instance, host)
             if (process := place.living()) is not None:
