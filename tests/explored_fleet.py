@@ -9,12 +9,19 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from interlock import Actions
+from interlock.compute import snapshot as pictures
+from interlock.compute.boot import Boot, boot
 from interlock.compute.cold_migration import ColdMigration, cold_migration
+from interlock.compute.delete import Delete, delete
 from interlock.compute.evacuation import Evacuation, HostReturn, evacuation, host_return
 from interlock.compute.fake_fleet import FakeFleet
 from interlock.compute.fake_world import FakeWorld
-from interlock.compute.hypervisor import Guest, HostUnreachable
+from interlock.compute.host_drain import HostDrain, host_drain
+from interlock.compute.hypervisor import Guest, HostUnreachable, Permit
+from interlock.compute.live_migration import LiveMigration, live_migration
+from interlock.compute.rebuild import Rebuild, rebuild
 from interlock.compute.resize import Resize, resize
+from interlock.compute.shelving import Shelve, Unshelve, shelve, unshelve
 from interlock.exploring.scenario import Exploration, Start
 from interlock.interpreter.snapshot import Snapshot
 
@@ -168,4 +175,152 @@ def moved_when_done(fleet: Fleet, operations: Sequence[Snapshot]) -> str | None:
 
 moved_cold = exploring(
     cold_migration, Start(ColdMigration, instance=VM, source=A, destination=B), as_it_was, moved_when_done
+)
+
+
+async def empty(clock: Callable[[], float]) -> Fleet:
+    world = FakeWorld()
+    return Fleet(FakeFleet(world, (A, B, C), clock=clock), world)
+
+
+def nothing_when_not_born(fleet: Fleet, operations: Sequence[Snapshot]) -> str | None:
+    one = operations[0]
+    if one.status in CLEAN and (fleet.there() or fleet.world.disks or fleet.world.guests):
+        return f"it is {one.status}, vm-1 is {fleet.there()}, with disks {fleet.world.disks}"
+    if one.status == "succeeded" and fleet.there() != {A: "running"}:
+        return f"it has succeeded, and vm-1 is {fleet.there()}"
+    return None
+
+
+booted = exploring(
+    boot, Start(Boot, instance=VM, host=A, memory_mib=32, filled_mib=16), nothing_when_not_born, world=empty
+)
+
+
+async def switched_off(clock: Callable[[], float]) -> Fleet:
+    one = await fleet(clock)
+    await one.fleet.stop(VM, A, Permit("before", 1))
+    return one
+
+
+def keeps_the_disk_it_found(fleet: Fleet, operations: Sequence[Snapshot]) -> str | None:
+    one = operations[0]
+    if VM not in fleet.world.disks:
+        return "the boot of a guest that was there has deleted its disk"
+    return f"it is {one.status}, and vm-1 is {fleet.there()}" if one.status in CLEAN and fleet.there() else None
+
+
+booted_again = exploring(
+    boot, Start(Boot, instance=VM, host=B, memory_mib=32, filled_mib=16), keeps_the_disk_it_found, world=switched_off
+)
+
+
+def gone_when_deleted(fleet: Fleet, operations: Sequence[Snapshot]) -> str | None:
+    deletion = next((one for one in operations if one.machine == "delete"), None)
+    if deletion is None:
+        return None
+    if deletion.status == "succeeded" and (fleet.there() or fleet.world.disks or fleet.left()):
+        return f"it is deleted, and vm-1 is {fleet.there()}, with {fleet.world.disks}"
+    if deletion.status in CLEAN and VM not in fleet.world.disks:
+        return f"its deletion is {deletion.status}, and its disk is gone"
+    return None
+
+
+deleting = Start(Delete, instance=VM)
+ALL = ("", f"host:{A}", f"host:{B}", f"host:{C}")
+deleted = exploring(delete, deleting, gone_when_deleted, as_it_was, queues=ALL)
+preempted = exploring(
+    lambda fleet: [live_migration(fleet), delete(fleet)],
+    Start(LiveMigration, instance=VM, source=A, destination=B, bytes_per_second=24 << 20),
+    gone_when_deleted,
+    more=[deleting],
+    queues=ALL,
+)
+
+
+def imaged_when_done(fleet: Fleet, operations: Sequence[Snapshot]) -> str | None:
+    ready = [name for name, image in fleet.world.images.items() if image.ready]
+    one = operations[0]
+    if (one.status == "succeeded" and ready != ["golden"]) or (one.status in CLEAN and fleet.world.images):
+        return f"it is {one.status}, and there are {fleet.world.images}"
+    return None
+
+
+def runs_on(fleet: Fleet) -> str | None:
+    return None if fleet.there() == {A: "running"} else f"vm-1 is {fleet.there()}"
+
+
+pictured = exploring(
+    pictures.snapshot, Start(pictures.Snapshot, instance=VM, host=A, image="golden"), imaged_when_done, runs_on
+)
+
+rebuilt = exploring(rebuild, Start(Rebuild, instance=VM, host=A), as_it_was)
+
+
+def shelved_when_done(fleet: Fleet, operations: Sequence[Snapshot]) -> str | None:
+    one, world = operations[0], fleet.world
+    if one.status == "succeeded" and (fleet.there() or world.disks or list(world.images) != ["shelved-vm-1"]):
+        return f"it is shelved, and there are {fleet.there()}, {world.disks}, {world.images}"
+    return f"it is {one.status}, and there are {world.images}" if one.status in CLEAN and world.images else None
+
+
+def never_without_a_copy(fleet: Fleet) -> str | None:
+    there = VM in fleet.world.disks or any(image.ready for image in fleet.world.images.values())
+    return None if there else "neither its disk nor its image is there"
+
+
+shelving = Start(Shelve, instance=VM, host=A)
+shelved = exploring(shelve, shelving, as_it_was, shelved_when_done, never_without_a_copy)
+
+
+async def on_the_shelf(clock: Callable[[], float]) -> Fleet:
+    one = await fleet(clock)
+    permit = Permit("before", 1)
+    await one.fleet.stop(VM, A, permit)
+    await one.fleet.capture(VM, A, "shelved-vm-1", permit)
+    await one.fleet.publish(VM, A, "shelved-vm-1", permit)
+    await one.fleet.unmake(VM, A, permit)
+    return one
+
+
+def unshelved_when_done(fleet: Fleet, operations: Sequence[Snapshot]) -> str | None:
+    one, world = operations[0], fleet.world
+    if one.status == "succeeded" and (fleet.there() != {B: "running"} or world.images):
+        return f"it has succeeded, and there are {fleet.there()}, {world.images}"
+    if one.status in CLEAN and (fleet.there() or world.disks or not world.images):
+        return f"it is {one.status}, and there are {fleet.there()}, {world.disks}, {world.images}"
+    return None
+
+
+unshelved = exploring(
+    unshelve, Start(Unshelve, instance=VM, host=B), unshelved_when_done, never_without_a_copy, world=on_the_shelf
+)
+
+
+async def two_guests(clock: Callable[[], float]) -> Fleet:
+    one = await fleet(clock)
+    await one.fleet.boot(Guest("vm-2", memory_mib=32, filled_mib=8), A)
+    return one
+
+
+def drained_when_done(fleet: Fleet, operations: Sequence[Snapshot]) -> str | None:
+    one = operations[0]
+    here = [name for name in fleet.world.guests if A in fleet.there(name)]
+    if one.status == "succeeded" and (here or A not in fleet.world.disabled):
+        return f"it is drained, and has {here}, disabled: {fleet.world.disabled}"
+    return f"it is {one.status}, and still disabled" if one.status in CLEAN and fleet.world.disabled else None
+
+
+def none_lost(fleet: Fleet) -> str | None:
+    lost = [name for name in fleet.world.guests if not fleet.there(name)]
+    return f"lost: {lost}" if lost else None
+
+
+drained = exploring(
+    lambda fleet: [host_drain(fleet), live_migration(fleet)],
+    Start(HostDrain, host=A),
+    drained_when_done,
+    none_lost,
+    world=two_guests,
+    queues=ALL,
 )

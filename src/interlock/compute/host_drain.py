@@ -7,8 +7,8 @@
 | looking | which guests are on it, and where each can go | nothing |
 | emptying | one live migration for each, two at a time; failures are collected | - |
 
-It looks again after each round, until nothing is left on the host. A host that is drained stays disabled until it is taken back
-(`HostReturn`). Guests that were moved stay where they are when the drain fails or is cancelled.
+It looks again after each round, until nothing is left on the host; after five rounds it gives up. A host that is drained stays disabled
+until it is taken back (`HostReturn`). Guests that were moved stay where they are when the drain fails or is cancelled.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from interlock.compute.steps import AT_ONCE, permit
 
 __all__ = ["Emptying", "HostDrain", "host_drain"]
 
+ROUNDS = 5
+
 
 @dataclass
 class Emptying:
@@ -31,13 +33,13 @@ class Emptying:
     Attributes:
         host: its name.
         moves: the guests that are on it, each with its source and destination, as of the last look.
-        moved: how many were found on it in all looks.
+        rounds: how often it was looked.
         reason: why it cannot be drained, if it cannot.
     """
 
     host: str
     moves: list[dict[str, str]] = field(default_factory=list)
-    moved: int = 0
+    rounds: int = 0
     reason: str = ""
 
 
@@ -72,6 +74,7 @@ class HostDrain(Machine[Emptying], version=1):
     )
     emptying = State(
         children=Children("live-migration", each="moves", limit=2, on_failure="collect"),
+        on={"failed": "looking"},
         then="looking",
         description="its guests are moved, two at a time",
     )
@@ -107,18 +110,18 @@ def host_drain(fleet: Fleet) -> Actions[Emptying]:
     @actions.perform(HostDrain.looking)
     async def look(op: Operation[Emptying]) -> Event | dict[str, object]:
         host = op.data.host
-        # What is only getting ready there for a guest from elsewhere goes by itself: the host takes no new guests.
-        running = [
-            guest for guest in await fleet.guests_on(host) if await fleet.where(guest) == {host: RunState.RUNNING}
-        ]
+        # What is only made ready there for a guest from elsewhere, or was left by one that went, goes by itself.
+        there = (RunState.RUNNING, RunState.PAUSED)
+        here = [guest for guest in await fleet.guests_on(host) if (await fleet.where(guest)).get(host) in there]
         room = [other for other in fleet.hosts if other != host and await takes_guests(fleet, other)]
-        if running and not room:
-            return Event("unsuitable", reason=f"no other host takes guests: {', '.join(running)} cannot leave {host}")
+        if here and not room:
+            return Event("unsuitable", reason=f"no other host takes guests: {', '.join(here)} cannot leave {host}")
+        if here and op.data.rounds == ROUNDS:
+            return Event("unsuitable", reason=f"after {ROUNDS} rounds, {', '.join(here)} is still on {host}")
         moves = [
-            {"instance": guest, "source": host, "destination": to}
-            for guest, to in zip(running, cycle(room), strict=False)
+            {"instance": guest, "source": host, "destination": to} for guest, to in zip(here, cycle(room), strict=False)
         ]
-        return {"moves": moves, "moved": op.data.moved + len(moves)}
+        return {"moves": moves, "rounds": op.data.rounds + 1}
 
     @actions.when("guests_left")
     def guests_left(op: Operation[Emptying]) -> bool:
