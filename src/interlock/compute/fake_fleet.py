@@ -280,6 +280,8 @@ class FakeFleet(FakeHypervisor):
     def _image(self, world: FakeWorld, image: str, instance: str, host: str) -> Image:
         if image not in world.images or not world.images[image].ready:
             raise _error(Unsuitable, host, instance, f"there is no image {image}", "name one that is ready")
+        if world.images[image].damaged:
+            raise _error(Unsuitable, host, instance, f"image {image} is damaged", "name another one")
         return world.images[image]
 
     def _off(self, world: FakeWorld, host: str, instance: str) -> None:
