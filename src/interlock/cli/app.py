@@ -45,6 +45,7 @@ SHORTEST = 4
 COMMANDS = {
     "demo": "interlock.cli.demo:demo",
     "check": "interlock.cli.check:check",
+    "compare": "interlock.cli.compare:compare",
     "draw": "interlock.cli.machines:draw",
     "explain": "interlock.cli.machines:explain",
     "convert": "interlock.cli.machines:convert",

@@ -228,7 +228,7 @@ def _span(seconds: float) -> str:
     """Return a duration with about three digits.
 
     >>> _span(0.01234), _span(59.96), _span(3725.4), _span(1_000_000)
-    ('0.0123s', '1m', '1h2m', '11d13h')
+    ('0.0123s', '1m', '1h2m', '278h')
     """
     if seconds < 59.95:
         return f"{float(f'{seconds:.3g}'):g}s"

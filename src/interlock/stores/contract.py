@@ -73,6 +73,7 @@ class Lease:
             the same machine see that the process is gone before the lease lapses.
         queues, machines: what it serves, for people who ask who could.
         max_running: how many attempts it performs at the same time.
+        versions: of each of ``machines``, which its actions were written for; empty if unknown.
     """
 
     worker: str
@@ -81,6 +82,7 @@ class Lease:
     queues: tuple[str, ...] = ("",)
     machines: tuple[str, ...] = ()
     max_running: int = 500
+    versions: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -286,12 +286,13 @@ class SqliteStore:
 
     def renew(self, lease: Lease) -> None:
         served = json.dumps(lease.queues), json.dumps(lease.machines)
-        row = (lease.worker, lease.until, lease.process, *served, lease.max_running)
-        self._unflushed("INSERT OR REPLACE INTO lease VALUES (?, ?, ?, ?, ?, ?)", [row])
+        row = (lease.worker, lease.until, lease.process, *served, lease.max_running, json.dumps(lease.versions))
+        self._unflushed("INSERT OR REPLACE INTO lease VALUES (?, ?, ?, ?, ?, ?, ?)", [row])
 
     def leases(self) -> list[Lease]:
-        rows = self._rows("SELECT worker, until, process, queues, machines, max_running FROM lease ORDER BY worker")
-        return [Lease(a, b, c, tuple(json.loads(d)), tuple(json.loads(e)), f) for a, b, c, d, e, f in rows]
+        columns = "worker, until, process, queues, machines, max_running, versions"
+        rows = self._rows(f"SELECT {columns} FROM lease ORDER BY worker")
+        return [Lease(a, b, c, _listed(d), _listed(e), f, _listed(g)) for a, b, c, d, e, f, g in rows]
 
     def retire(self, worker: str) -> None:
         self._unflushed("DELETE FROM lease WHERE worker=?", [(worker,)])
@@ -378,6 +379,10 @@ _MENDS = {
     "SQLITE_CORRUPT": "the file is damaged: restore it from a backup",
     "SQLITE_IOERR": "its device failed or is full: see how much room there is, and the system's log",
 }
+
+
+def _listed(text: str) -> tuple[Any, ...]:
+    return tuple(json.loads(text))
 
 
 def _marks(values: Collection[Any]) -> str:

@@ -58,7 +58,8 @@ _THIRD = (
     "ALTER TABLE operation ADD COLUMN marks INTEGER",
     "CREATE INDEX operation_marks ON operation (id) WHERE marks IS NOT NULL",
 )
-STEPS: tuple[Sequence[str], ...] = (_FIRST, _SECOND, _THIRD)
+_FOURTH = ("ALTER TABLE lease ADD COLUMN versions TEXT NOT NULL DEFAULT '[]'",)
+STEPS: tuple[Sequence[str], ...] = (_FIRST, _SECOND, _THIRD, _FOURTH)
 """The statements that lead from schema n to schema n + 1, for each n from 0 (an empty file)."""
 
 
