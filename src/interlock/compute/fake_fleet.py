@@ -20,7 +20,7 @@ from interlock.compute.hypervisor import (
     checked_name,
 )
 
-__all__ = ["FakeFleet"]
+__all__ = ["FakeFleet", "FakeWorld"]
 
 
 class FakeFleet(FakeHypervisor):
