@@ -93,5 +93,5 @@ class Forgetful(FakeHypervisor):
 class Trusting(FakeHypervisor):
     """Believes everybody: looks at no token."""
 
-    def _admit(self, world: FakeWorld, host: str, instance: str, permit: Permit) -> None:
-        self._reach(world, host, instance)
+    def _admit(self, world: FakeWorld, host: str, instance: str, permit: Permit, out_of_band: bool = False) -> None:
+        self._reach(world, host, instance, out_of_band)

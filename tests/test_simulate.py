@@ -234,7 +234,7 @@ def test_what_follows_from_a_commit_and_is_not_looked_at_again_is_found(monkeypa
 
 def test_who_waits_for_claims_and_is_not_looked_at_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Between, "look", lambda self, store, now: Sight((), ()))
-    assert "Beginning" in found(300)
+    assert "Beginning" in found(300, lambda seed: Simulation(seed, deploys=False))
 
 
 def test_an_acknowledgement_before_the_commit_is_durable_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

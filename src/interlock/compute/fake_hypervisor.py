@@ -12,13 +12,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from interlock.compute.guest import PAGE_BYTES, TICKS_PER_SECOND, Line, render
+from interlock.compute.fake_world import Copy, FakeWorld, Process
+from interlock.compute.fleet import WHOLE_HOST, Fleet
+from interlock.compute.guest import PAGE_BYTES, TICKS_PER_SECOND
 from interlock.compute.hypervisor import (
     Console,
     Guest,
@@ -36,7 +37,7 @@ from interlock.compute.hypervisor import (
     checked_name,
     settled,
 )
-from interlock.compute.records import Fence, admit, locked, read_record, write_record
+from interlock.compute.records import admit, locked, read_record, write_record
 
 __all__ = ["FakeHypervisor", "FakeWorld"]
 
@@ -46,137 +47,7 @@ _WATCH_SECONDS = 0.2
 _LOCK_SECONDS = 20.0
 _ROUNDS_LIMIT = 1000
 _FIRST_PORT = 40000
-
-
-@dataclass
-class _Process:
-    """A process that holds a guest, or once did. ``counter`` is the last line it printed, as of ``since`` if it runs."""
-
-    host: str
-    instance: str
-    state: str
-    migration: str | None = None
-    port: int = 0
-    first: int = 1
-    counter: int = 0
-    since: float | None = None
-
-    def hold(self, at: float, state: str) -> None:
-        self.counter, self.since, self.state = self.printed(at), None, state
-
-    def run(self, at: float) -> None:
-        self.state, self.since = RunState.RUNNING.value, at
-
-    def printed(self, now: float) -> int:
-        return self.counter + (int((now - self.since) * TICKS_PER_SECOND) if self.since is not None else 0)
-
-    @property
-    def dead(self) -> bool:
-        return self.state == "dead"
-
-
-@dataclass
-class _Copy:
-    """A copy, as of ``since``: bytes sent and to send, and the rates at which they are sent and written again."""
-
-    source: str
-    destination: str
-    since: float
-    total: int
-    remaining: float
-    bytes_per_second: float
-    dirty_bytes_per_second: float
-    sent: float = 0.0
-    phase: str = Phase.COPYING.value
-    error: str = ""
-
-    def move_to(self, now: float) -> float | None:
-        """Advance to ``now``; return the moment at which it became ready, if that is past."""
-        if self.phase != Phase.COPYING:
-            return None
-        seconds = now - self.since
-        net = self.bytes_per_second - self.dirty_bytes_per_second
-        ready_at = self.since + self.remaining / net if net > 0 else None
-        if ready_at is not None and ready_at <= now:
-            self.phase, self.sent = Phase.READY.value, self.sent + self.bytes_per_second * (ready_at - self.since)
-            self.since, self.remaining = ready_at, 0.0
-            return ready_at
-        self.since, self.sent = now, self.sent + self.bytes_per_second * seconds
-        if net > 0:
-            self.remaining -= net * seconds
-        else:
-            # It does not converge: what is written again in a second is always left to send.
-            left = self.remaining - self.bytes_per_second * seconds
-            self.remaining = max(left, min(self.dirty_bytes_per_second, self.total))
-        return None
-
-
-@dataclass
-class FakeWorld:
-    """All hosts and guests of a `FakeHypervisor`: plain data, and the same after a crash of whoever drives it."""
-
-    guests: dict[str, dict[str, Any]] = field(default_factory=dict)
-    processes: list[_Process] = field(default_factory=list)
-    past: list[_Process] = field(default_factory=list)
-    copies: dict[str, _Copy] = field(default_factory=dict)
-    fences: dict[str, Fence] = field(default_factory=dict)
-    boots: dict[str, int] = field(default_factory=dict)
-    ports: int = 0
-    faults: list[dict[str, Any]] = field(default_factory=list)
-    unreachable: list[str] = field(default_factory=list)
-
-    @classmethod
-    def _from(cls, fields: dict[str, Any]) -> FakeWorld:
-        world = cls(**fields)
-        world.processes = [_Process(**process) for process in fields["processes"]]
-        world.past = [_Process(**process) for process in fields["past"]]
-        world.copies = {key: _Copy(**copy) for key, copy in fields["copies"].items()}
-        return world
-
-    def find(self, instance: str, host: str) -> _Process | None:
-        """Return the process for a guest on a host, dead or alive."""
-        return next((p for p in self.processes if (p.instance, p.host) == (instance, host)), None)
-
-    def living(self, instance: str) -> dict[str, _Process]:
-        """Return the living processes for a guest by host."""
-        return {p.host: p for p in self.processes if p.instance == instance and not p.dead}
-
-    def forget(self, process: _Process) -> None:
-        """Remove a process; what it printed stays."""
-        self.processes.remove(process)
-        self.past.append(process)
-
-    def advance(self, now: float) -> None:
-        """Let happen what happened until now."""
-        for instance, copy in self.copies.items():
-            ready_at = copy.move_to(now)
-            source = self.find(instance, copy.source)
-            if ready_at is not None and source is not None:
-                source.hold(ready_at, RunState.PAUSED)
-
-    def end_copy(self, instance: str, phase: Phase, error: str, now: float) -> None:
-        """End a copy under way without success: the guest runs on at its source, the destination ends."""
-        copy = self.copies.get(instance)
-        if copy is None or Phase(copy.phase).ended:
-            return
-        copy.phase, copy.error = phase.value, error
-        source, destination = self.find(instance, copy.source), self.find(instance, copy.destination)
-        if destination is not None:
-            destination.hold(now, "dead")
-        if source is not None and source.state == RunState.PAUSED:
-            source.run(now)
-
-    def lose(self, process: _Process, now: float) -> None:
-        """Let a process die."""
-        copy = self.copies.get(process.instance)
-        process.hold(now, "dead")
-        if copy is not None and copy.destination == process.host:
-            self.end_copy(process.instance, Phase.FAILED, "Unable to write to socket: Broken pipe", now)
-        elif copy is not None and copy.source == process.host and not Phase(copy.phase).ended:
-            destination = self.find(process.instance, copy.destination)
-            if destination is not None:
-                destination.hold(now, "dead")
-            copy.phase, copy.error = Phase.FAILED.value, "the source died"
+_VERBS = {*dir(Hypervisor), *dir(Fleet)}
 
 
 class FakeHypervisor:
@@ -208,7 +79,7 @@ class FakeHypervisor:
 
     async def inject(self, verb: str, *, moment: Literal["before", "after"] = "before", times: int = 1) -> None:
         """Let the next calls of a verb raise `HostUnreachable`: before its effect, or after it (the answer is lost)."""
-        if verb.startswith("_") or verb not in dir(Hypervisor):
+        if verb.startswith("_") or verb not in _VERBS:
             raise ValueError(f"there is no verb {verb!r}")
         async with self._open() as world:
             world.faults.append({"verb": verb, "moment": moment, "times": times})
@@ -235,8 +106,7 @@ class FakeHypervisor:
             world.past = [process for process in world.past if process.instance != instance]
             world.processes = [process for process in world.processes if process.instance != instance]
             world.copies.pop(instance, None)
-            world.boots[instance] = world.boots.get(instance, 0) + 1
-            world.processes.append(_Process(host, instance, RunState.RUNNING, counter=1, since=self._clock()))
+            world.begin(instance, host, self._clock())
 
     async def check(self, instance: str, source: str, destination: str) -> None:
         async with self._verb("check", source, instance) as world:
@@ -265,7 +135,7 @@ class FakeHypervisor:
                 process = None
             if process is None:
                 world.ports += 1
-                process = _Process(host, instance, RunState.INCOMING, permit.migration, _FIRST_PORT + world.ports)
+                process = Process(host, instance, RunState.INCOMING, permit.migration, _FIRST_PORT + world.ports)
                 world.processes.append(process)
             return Incoming(f"tcp:127.0.0.1:{process.port}", process.port)
 
@@ -295,7 +165,7 @@ class FakeHypervisor:
             )
             guest = Guest(**world.guests[instance])
             filled = guest.filled_pages * PAGE_BYTES
-            copy = _Copy(
+            copy = Copy(
                 source,
                 target.host if target else "",
                 self._clock(),
@@ -348,6 +218,8 @@ class FakeHypervisor:
                     copy.phase = Phase.COMPLETED.value
                     holder.hold(self._clock(), RunState.LEFT)
                     arrived.first, arrived.counter = holder.counter + 1, holder.counter
+                    arrived.nonce, arrived.disk = holder.nonce, holder.disk
+                    arrived.ram, arrived.cpus = holder.ram, holder.cpus
                     arrived.run(self._clock())
                     return
                 copy.bytes_per_second, copy.dirty_bytes_per_second = _UNLIMITED_BYTES_PER_SECOND, 0.0
@@ -392,7 +264,7 @@ class FakeHypervisor:
         async with self._open() as world:
             now = self._clock()
             of_it = [process for process in world.past + world.processes if process.instance == instance]
-            return [Console(p.host, _printed(world, p, now)) for p in of_it]
+            return [Console(p.host, p.text(now)) for p in of_it]
 
     async def kill(self, instance: str, host: str) -> bool:
         async with self._open() as world:
@@ -423,7 +295,7 @@ class FakeHypervisor:
         path = self._world
         async with locked(path.with_suffix(".lock"), host="*", instance="*", patience_seconds=_LOCK_SECONDS):
             fields = read_record(path)
-            world = FakeWorld() if fields is None else FakeWorld._from(fields)
+            world = FakeWorld() if fields is None else FakeWorld.read(fields)
             world.advance(self._clock())
             try:
                 yield world
@@ -432,34 +304,36 @@ class FakeHypervisor:
 
     @contextlib.asynccontextmanager
     async def _verb(
-        self, verb: str, host: str, instance: str, permit: Permit | None = None
+        self, verb: str, host: str, instance: str, permit: Permit | None = None, *, out_of_band: bool = False
     ) -> AsyncIterator[FakeWorld]:
-        checked_name("instance", instance)
+        if instance != WHOLE_HOST:
+            checked_name("instance", instance)
         await self._sleep(self._latency_seconds)
         async with self._open() as world:
-            self._reach(world, host, instance)
+            self._reach(world, host, instance, out_of_band)
             if _struck(world, verb, "before"):
                 raise _error(HostUnreachable, host, instance, f"{verb} was not sent", "try again")
             if permit is not None:
-                self._admit(world, host, instance, permit)
+                self._admit(world, host, instance, permit, out_of_band)
             yield world
             answer_lost = _struck(world, verb, "after")
         await self._sleep(self._latency_seconds)
         if answer_lost:
             raise _error(HostUnreachable, host, instance, f"{verb} was sent and no answer came", "try again")
 
-    def _reach(self, world: FakeWorld, host: str, instance: str) -> None:
+    def _reach(self, world: FakeWorld, host: str, instance: str, out_of_band: bool = False) -> None:
         if host not in self._hosts:
             raise _error(Unsuitable, host, instance, "there is no such host", f"choose one of {', '.join(self._hosts)}")
-        if host in world.unreachable:
+        # A fenced host is off: what must be known of it is known without its answer.
+        if host in world.unreachable and host not in world.evacuations and not out_of_band:
             raise _error(HostUnreachable, host, instance, "the host does not answer", "try again")
 
-    def _admit(self, world: FakeWorld, host: str, instance: str, permit: Permit) -> None:
-        self._reach(world, host, instance)
+    def _admit(self, world: FakeWorld, host: str, instance: str, permit: Permit, out_of_band: bool = False) -> None:
+        self._reach(world, host, instance, out_of_band)
         key = f"{host}/{instance}"
         world.fences[key] = admit(world.fences.get(key), permit, host=host, instance=instance)
 
-    def _holder(self, world: FakeWorld, host: str, instance: str) -> _Process:
+    def _holder(self, world: FakeWorld, host: str, instance: str) -> Process:
         process = world.find(instance, host)
         if process is None:
             raise _error(Unsuitable, host, instance, "it has no process there", "name the host it runs on")
@@ -486,10 +360,3 @@ def _progress(world: FakeWorld, instance: str, source: str) -> Progress:
     if copy is None or copy.source != source:
         return Progress(Phase.NONE)
     return Progress(Phase(copy.phase), int(copy.sent), int(copy.remaining), copy.total, copy.error)
-
-
-def _printed(world: FakeWorld, process: _Process, now: float) -> str:
-    guest = Guest(**world.guests[process.instance])
-    nonce = zlib.crc32(f"{process.instance}:{world.boots[process.instance]}".encode())
-    counters = range(process.first, process.printed(now) + 1)
-    return "".join(render(Line(nonce, n, 0, n // 16, guest.memory_mib, guest.cpus)) for n in counters)

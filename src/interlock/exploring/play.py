@@ -150,7 +150,8 @@ class Play:
         self._committed = True
         for entry in entries:
             first = entry.facts[0]
-            if isinstance(first, Started):
+            # A child is started by whoever started its parent; it is no operation of the scenario.
+            if isinstance(first, Started) and entry.snapshot.parent is None:
                 self._ids[int(first.by)] = entry.snapshot.id
                 if len(self.exploration.operations) > 1:
                     self._names[entry.snapshot.id] = f"[{int(first.by) + 1}] "

@@ -29,7 +29,6 @@ from interlock.interpreter.snapshot import Snapshot, Status
 from interlock.interpreter.why import Why, written_for
 from interlock.interpreter.why import why as explain
 from interlock.runtime.actions import Actions, typed
-from interlock.runtime.asking import Asking
 from interlock.runtime.busy import load_before
 from interlock.runtime.clock import Clock, SystemClock, new_id, process_identity, session_name
 from interlock.runtime.committer import Committer, Driver
@@ -37,6 +36,7 @@ from interlock.runtime.follower import Follower
 from interlock.runtime.handle import Handle
 from interlock.runtime.ledger import Ledger
 from interlock.runtime.limits import Limits
+from interlock.runtime.scheduling import Scheduling
 from interlock.runtime.session import Session
 from interlock.runtime.starting import beginning, bounds_of, id_for, policy, same_start
 from interlock.runtime.worker import Worker
@@ -48,7 +48,7 @@ __all__ = ["Handle", "Interlock"]
 D = TypeVar("D")
 
 
-class Interlock(Asking):
+class Interlock(Scheduling):
     """An engine over a store. Use it as ``async with``; it opens the store and, if it has actions, begins to perform operations.
 
     Args:

@@ -34,8 +34,9 @@ from interlock.runtime.attempt import Attempt
 from interlock.runtime.between import Between, Sight
 from interlock.runtime.ledger import Ledger
 from interlock.runtime.limits import Limits
+from interlock.runtime.schedules import Schedules
 from interlock.runtime.session import Session
-from interlock.stores.contract import Lease, Progress, Store
+from interlock.stores.contract import Lease, Progress, Schedule, Store
 
 __all__ = ["Look", "Worker"]
 
@@ -52,6 +53,7 @@ class Look:
     due: Sequence[Snapshot] = ()
     next_due: float | None = None
     between: Sight = field(default_factory=Sight)
+    schedules: Sequence[Schedule] = ()
 
 
 @dataclass(slots=True)
@@ -112,6 +114,7 @@ class Worker:
         self._rounds: asyncio.Task[None] | None = None
         self._offer = Offer("")
         self._between = Between(self)
+        self._schedules = Schedules(self)
 
     # Life
 
@@ -371,6 +374,8 @@ class Worker:
             if served or (timer is not None and timer <= now):
                 answers.append(self.give(snapshot, Tick(self.offer(snapshot.machine, snapshot.version))))
         answers += await self._between.go_on(look.between)
+        if look.schedules:
+            await self._schedules.fire(look.schedules, now)
         if answers:
             await asyncio.wait(answers)
         more = len(look.due) >= limit
@@ -388,7 +393,7 @@ class Worker:
         due = store.due(machines, queues, now, limit)
         left = [(lease, store.held(lease.worker, BATCH)) for lease in self._session.lapsed(store.leases(), now)]
         next_due = None if due else store.next_due(machines, queues)
-        return Look(left, due, next_due, self._between.look(store, now))
+        return Look(left, due, next_due, self._between.look(store, now), self._schedules.look(store, now))
 
     def _next_due(self, store: Store) -> float | None:
         return store.next_due(self._actions.keys(), self._queues if self._room() > 0 else frozenset())

@@ -1,0 +1,90 @@
+"""Draining a host: its guests go elsewhere while they run, and it takes no new ones."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from interlock.compute.evacuation import HostReturn, host_return
+from interlock.compute.guest import prove
+from interlock.compute.host_drain import HostDrain, host_drain
+from interlock.compute.hypervisor import RunState, Unsuitable
+from interlock.compute.live_migration import LiveMigration, live_migration
+from tests.explored_fleet import drained
+from tests.moving import (
+    GUEST,
+    RUNS_AT_A,
+    VM,
+    A,
+    B,
+    C,
+    Faulty,
+    ended,
+    engine,
+    finds_nothing,
+    fleet,
+    in_state,
+    is_clean,
+    undone,
+)
+
+__all__ = ["fleet"]
+
+NAMES = [VM, "vm-2", "vm-3", "vm-4"]
+
+
+def test_the_machine_is_clean() -> None:
+    is_clean(HostDrain)
+
+
+@pytest.mark.slow
+def test_no_mishap_harms_a_guest() -> None:
+    finds_nothing(drained, "succeeded", "failed", "cancelled", runs=700)
+
+
+async def test_its_guests_go_elsewhere_without_a_break(fleet: Faulty, tmp_path: Path) -> None:
+    for name in NAMES[1:]:
+        await fleet.boot(replace(GUEST, instance=name), A)
+    async with engine(tmp_path, host_drain(fleet), live_migration(fleet), host_return(fleet)) as interlock:
+        drain = await interlock.start(HostDrain, host=A)
+        await ended(drain, "succeeded", "completed")
+        assert await fleet.guests_on(A) == []
+        for name in NAMES:
+            (state,) = (await fleet.where(name)).values()
+            assert state is RunState.RUNNING
+            assert not prove([console.text for console in await fleet.consoles(name)]).faults(missing_allowed=3)
+        assert len(await fleet.guests_on(B)) == len(await fleet.guests_on(C)) == 2
+        with pytest.raises(Unsuitable, match=f"{drain.id} disabled it"):
+            await fleet.welcome(VM, A)
+        await ended(await interlock.start(HostReturn, host=A), "succeeded")
+    await fleet.welcome(VM, A)
+
+
+async def test_no_host_to_go_to_is_said_and_it_takes_guests_again(fleet: Faulty, tmp_path: Path) -> None:
+    for host in (B, C):
+        await fleet.cut_off(host)
+    async with engine(tmp_path, host_drain(fleet), live_migration(fleet)) as interlock:
+        drain = await interlock.start(HostDrain, host=A)
+        after = await ended(drain, "failed", "failed")
+        assert "no other host takes guests: vm-1 cannot leave host-a" in after.data["reason"]
+        assert await undone(drain) == ["disabling"]
+        unknown = await interlock.start(HostDrain, host="host-x")
+        assert "choose one of host-a" in (await ended(unknown, "failed", "refused")).data["reason"]
+    await fleet.welcome(VM, A)
+    assert await fleet.where(VM) == RUNS_AT_A
+
+
+async def test_a_cancel_reaches_the_moves_and_undoes_the_disabling(fleet: Faulty, tmp_path: Path) -> None:
+    async with engine(tmp_path, host_drain(fleet), live_migration(fleet)) as interlock:
+        drain = await interlock.start(HostDrain, host=A, breakpoints=["emptying"])
+        while (await drain.show()).status != "paused":
+            await in_state(drain, "emptying")
+        await drain.cancel("not today")
+        await drain.resume() if (await drain.show()).status == "paused" else None
+        await ended(drain, "cancelled", "cancelled")
+        assert all(one.ended for one in (await interlock.list(LiveMigration)).snapshots)
+    await fleet.welcome(VM, A)
+    (state,) = (await fleet.where(VM)).values()
+    assert state is RunState.RUNNING
