@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from interlock.interpreter import facts as f
 from interlock.interpreter.snapshot import Snapshot
-from interlock.stores.contract import Entry, Store
+from interlock.stores.contract import Entry, Schedule, Store
 from tests.store_contract import decided, ended, running, started
 
 
@@ -120,3 +122,13 @@ class ClaimsContract:
         assert store.owning("b", 10) == [entries[0].snapshot]
         store.commit([decided(entries[0].snapshot, f.Disowned("port", "c")), ended(entries[1].snapshot)])
         assert [one.id for one in store.owning("", 10)] == ["b"]
+
+    def test_a_schedule_is_written_over_the_one_that_was_read(self, store: Store) -> None:
+        made = Schedule(name="nightly ü", machine="moving", cron="* * * * *", data={"a": [1, None]}, next_at=5.5)
+        moved = replace(made, next_at=65.5, last_at=5.5, last="op", missed=2)
+        assert store.schedules() == [] and not store.set_schedule(moved, made) and not store.drop_schedule(made.name)
+        assert store.set_schedule(made, None) and not store.set_schedule(moved, None) and store.schedules() == [made]
+        assert store.set_schedule(moved, made) and not store.set_schedule(made, made) and store.schedules() == [moved]
+        other = replace(made, name="a")
+        assert store.set_schedule(other, None) and store.schedules() == [other, moved]
+        assert store.drop_schedule("a") and store.schedules() == [moved]

@@ -59,7 +59,7 @@ THIRD_PARTY: Mapping[str, Sequence[str]] = {
     "checking": ("msgspec",),
     "history": ("sqlalchemy",),
     "stores": ("msgspec",),
-    "runtime": ("msgspec",),
+    "runtime": ("msgspec", "cronsim"),
     "compute": ("msgspec", "qemu"),
     "testing": ("msgspec",),
     "exploring": ("msgspec", "pytest"),

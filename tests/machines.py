@@ -85,6 +85,48 @@ class Resize(Machine[Size], version=1):
     moving = Group("disks", "starting", on={"timeout": "parked"}, timeout="1h")
 
 
+@dataclass
+class Size2:
+    server: str
+    flavor: str
+    shared: bool = False
+    notes: list[str] = field(default_factory=list)
+    zone: str = "z1"
+
+
+class Resize2(Machine[Size2], version=2, name="resize"):
+    """The next version of resize: one state is called otherwise, one is new, one is gone, a field is new, times are others."""
+
+    renames = {"copying_disk": "copying"}
+
+    stopping = State(
+        initial=True,
+        undo=True,
+        retry=Retry(2, delay="5s", jitter=0),
+        cancel="finish",
+        then=[When("shared_storage", "starting"), "copying"],
+    )
+    copying = State(
+        queue="host:{zone}",
+        undo=True,
+        within="20m",
+        retry=Retry(5, delay="1s", jitter=0, errors={"ValueError": Retry(1)}),
+        then="starting",
+    )
+    starting = State(undo=True, then="checking", on={"failed": "parked"})
+    checking = State(undo="nothing", then="verifying")
+    verifying = State(on={"confirm": "confirming", "revert": Rollback("reverted")}, after={"12h": "confirming"})
+    parked = State(on={"again": "starting"}, within="1h")
+    confirming = State(pivot=True, retry=Retry(2, delay="1s", jitter=0), timeout="5m", then="resized")
+    resized = Final("succeeded")
+    reverted = Final("cancelled")
+    failed = Final("failed")
+    cancelled = Final("cancelled")
+
+    disks = Group("stopping", "copying", on={"host_down": Rollback("failed")}, timeout="30m")
+    moving = Group("disks", "starting", on={"timeout": "parked"}, timeout="1h")
+
+
 class Loop(Machine[dict[str, Any]], version=1):
     """Goes round for ever until somebody stops it; two initial states; leaves nothing behind."""
 
@@ -171,3 +213,4 @@ class Delete(Machine[Guest], version=1):
 
 ALL = (Migration, Resize, Loop, Crossing, Drain, Evacuate, Delete)
 WRITTEN = (*ALL, Guarded)
+NEWER = (Resize2,)

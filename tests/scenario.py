@@ -3,6 +3,7 @@
 A file is a sequence of blocks: a command line, a line ``----``, what it printed, an empty line. Commands:
 
     machine NAME                            choose the machine (tests/machines.py)
+    written VERSION                         the worker's actions are those of this version of it
     start [field=json ...] [@option=json]   start an operation; options: state, deadline, timeouts, within, retries, breakpoints, delay,
                                             on_conflict, standing ({claim: [holders]}, those who wait begin with "-")
     claims json                             a tick with what stands at the claims, as above
@@ -44,9 +45,9 @@ from interlock.interpreter.facts import Bounds, Fact, Failure, Parent
 from interlock.interpreter.possible import possible
 from interlock.interpreter.snapshot import Running, Snapshot, fold
 from interlock.interpreter.why import Load, why
-from tests.machines import ALL
+from tests.machines import ALL, NEWER
 
-EVERYWHERE = frozenset({"", "host:a", "host:b"})
+EVERYWHERE = frozenset({"", "host:a", "host:b", "host:z1"})
 Edge = tuple[str, str]
 
 
@@ -60,6 +61,7 @@ class Scenario:
         self.decisions: list[tuple[Definition, list[tuple[float, tuple[Fact, ...]]]]] = []
         self.now = 0.0
         self.offer: i.Offer | None = i.Offer("w1", EVERYWHERE)
+        self.written: dict[str, Definition] = {}
         self.worker = "w1"
         self.last_token = 0
         self.standing: i.Standing = {}
@@ -88,6 +90,7 @@ class Scenario:
             self.journal.append((fact, self.now))
             self.facts.add(type(fact))
         self.snapshot = decision.snapshot
+        self.machine = next(one for one in self.versions() if one.version == self.snapshot.version)
         self.edges.add((before.status if before else "", self.snapshot.status))
         phase = type(before.phase).__name__ if before else ""
         self.rules.add((type(input).__name__, phase))
@@ -106,6 +109,16 @@ class Scenario:
     @property
     def token(self) -> int:
         return self.last_token
+
+    def versions(self) -> list[Definition]:
+        """Return all versions of the chosen machine."""
+        return [one.definition for one in (*ALL, *NEWER) if one.definition.name == self.machine.name]
+
+    def do_written(self, rest: str) -> str:
+        own = next(one for one in self.versions() if one.version == int(rest))
+        self.written = {own.name: own}
+        self.do_worker("on")
+        return f"the worker's actions are written for {own.name} version {own.version}"
 
     def do_machine(self, rest: str) -> str:
         self.machine = next(one.definition for one in ALL if one.definition.name == rest)
@@ -233,15 +246,16 @@ class Scenario:
 
     def do_worker(self, rest: str) -> str:
         if rest in ("on", "off"):
-            self.offer = i.Offer(self.worker, EVERYWHERE) if rest == "on" else None
+            self.offer = i.Offer(self.worker, EVERYWHERE, written=self.written) if rest == "on" else None
             return f"a worker stands by: {rest}"
         self.worker, *queues = rest.split()
-        self.offer = i.Offer(self.worker, frozenset(queues) or EVERYWHERE)
+        self.offer = i.Offer(self.worker, frozenset(queues) or EVERYWHERE, written=self.written)
         return f"worker {self.worker} stands by"
 
     def do_why(self, rest: str) -> str:
         assert self.snapshot is not None
-        answer = why(self.machine, self.snapshot, (), self.now, Load(standing=self.standing))
+        written = {one.version: one for one in self.written.values()}
+        answer = why(self.machine, self.snapshot, (), self.now, Load(standing=self.standing), written)
         return "\n".join([f"waits for {answer.waits_for}", *(f"- {detail}" for detail in answer.details)])
 
     def do_possible(self, rest: str) -> str:

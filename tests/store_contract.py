@@ -68,6 +68,7 @@ EVERY_FACT: tuple[f.Fact, ...] = (
     f.ChildIssued(1, "op.1.1"),
     f.ChildEnded(1, "failed", "no room"),
     f.ChildrenStopped("one failed", "failed"),
+    f.Upgraded(2, "two", "host:b", {"within": 5.5}, ("zero",), ("three",), f.Bounds(9.5), {"new": 1}),
     f.Owned("port", "7"),
     f.Disowned("port", "7"),
     f.Entered("one", "waiting", "host:a", {"within": 5.5}, None, True),

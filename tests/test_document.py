@@ -82,6 +82,8 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
         }
     if draw(st.booleans()):
         document["views"] = {"v1": {"FIRST": [names[0]], "REST": "..."}}
+    if document["version"] > 1 and draw(st.booleans()):
+        document["renames"] = {"before": names[0], "at_last": "end"}
     if draw(st.booleans()):
         document["data"] = {
             "a": "string",

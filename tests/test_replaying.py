@@ -16,6 +16,7 @@ from interlock.interpreter.facts import Entered, Fact, Issued
 from interlock.stores.contract import Record
 from interlock.testing import HANGS, Kit, NoLongerFits, replay
 from interlock.testing.simulate import Simulation
+from tests.machines import NEWER
 from tests.scenario import replay as played
 
 SCENARIOS = sorted((Path(__file__).parent / "scenarios").glob("*.txt"))
@@ -71,12 +72,12 @@ def test_every_journal_of_the_simulator_fits_the_machine_that_wrote_it() -> None
     for seed in range(40):
         simulation = Simulation(seed)
         assert not simulation.play()
-        machines = {machine.name: machine for machine in simulation.machines}
         found = simulation.store.search(machine=None, status=(), state=None, cursor=None, limit=1_000).snapshots
         for snapshot in found:
             records = simulation.store.journal(snapshot.id, 0, 100_000)
             text = "\n".join(msgspec.json.encode(record).decode() for record in records)
-            replayed = replay(machines[snapshot.machine], text)
+            *older, newest = [one for one in simulation.versions if one.name == snapshot.machine]
+            replayed = replay(newest, text, older=older)
             assert replayed.snapshot == snapshot
             decisions += replayed.decisions
     assert decisions > 500
@@ -87,7 +88,9 @@ def test_every_journal_of_the_scenarios_fits(path: Path) -> None:
     """Every fact and every input of the interpreter comes before it here."""
     _, _, scenario = played(path)
     for machine, decisions in scenario.decisions:
-        assert replay(machine, journal_of(decisions)).decisions == len(decisions)
+        newer = [one.definition for one in NEWER if one.definition.name == machine.name]
+        *older, today = [machine, *newer]
+        assert replay(today, journal_of(decisions), older=older).decisions == len(decisions)
 
 
 def journal_of(decisions: list[tuple[float, tuple[Fact, ...]]]) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from interlock import Final, Group, IllegalMachine, State
-from interlock.definition import seal
+from interlock.definition import seal, seal_names
 from interlock.definition.data import Field
 from interlock.definition.document import read_document
 from interlock.definition.machine import Definition
@@ -181,6 +181,15 @@ CASES = {
         machine(A, "views: {v1: {A: [a], B: [done_], REST: ...}}\n"),
     ),
     "view-missing": (machine(A, "views: {v1: {A: [a]}}\n"), machine(A, "views: {v1: {A: [a], B: ...}}\n")),
+    "rename-first": (machine(A, "renames: {b: a}\n"), machine(A, "version: 2\nrenames: {b: a}\n")),
+    "rename-source": (
+        machine(A, "version: 2\nrenames: {a: done_}\n"),
+        machine(A, "version: 2\nrenames: {b: done_}\n"),
+    ),
+    "rename-target": (
+        machine(AB + "  b: {undo: nothing, then: done_}\n", "version: 2\nrenames: {c: bb}\n"),
+        machine(AB + "  b: {undo: nothing, then: done_}\n", "version: 2\nrenames: {c: b}\n"),
+    ),
 }
 
 
@@ -206,7 +215,7 @@ def test_every_code_has_a_bad_machine() -> None:
     lines = (seal.__doc__ or "").split("\n\n")[-1].strip().splitlines()
     listed = {code for line in lines for code in line.split(None, 1)[1].split(", ")}
     assert listed == set(CASES)
-    source = Path(seal.__file__).read_text()
+    source = Path(seal.__file__).read_text() + Path(seal_names.__file__).read_text()
     assert set(re.findall(r'Fault\(\s*"([a-z-]+)"', source)) | {"no-failed", "no-cancelled"} == set(CASES)
 
 

@@ -9,7 +9,8 @@ from typing import Any, get_args
 import pytest
 from msgspec.structs import replace
 
-from interlock.interpreter import attempts, children, ways
+from interlock.definition import compare
+from interlock.interpreter import attempts, children, upgrade, ways
 from interlock.interpreter import facts as f
 from interlock.interpreter import snapshot as snapshots
 from interlock.interpreter.snapshot import Joining, Running, Snapshot
@@ -189,6 +190,20 @@ def test_a_key_that_is_not_remembered_is_found(monkeypatch: pytest.MonkeyPatch) 
     assert "times in its journal" in found(600)
 
 
+def test_an_upgrade_that_forgets_what_was_started_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The new version cannot undo a step, and the operation goes on in it all the same."""
+    fact_of = upgrade._upgrade
+
+    def careless(old: Any, new: Any, snapshot: Snapshot, now: float) -> Any:
+        fact = fact_of(old, new, replace(snapshot, steps=()), now)
+        steps = tuple(name for step in snapshot.steps if new.table[name := new.renames.get(step, step)].undo)
+        return fact if isinstance(fact, str) else replace(fact, steps=steps)
+
+    monkeypatch.setattr(upgrade, "_upgrade", careless)
+    monkeypatch.setattr(compare, "_lost", lambda old, new: {})
+    assert "behind" in found(400)
+
+
 def test_a_claim_that_the_store_does_not_look_at_is_found() -> None:
     """Two take it at once."""
 
@@ -219,7 +234,7 @@ def test_what_follows_from_a_commit_and_is_not_looked_at_again_is_found(monkeypa
 
 def test_who_waits_for_claims_and_is_not_looked_at_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Between, "look", lambda self, store, now: Sight((), ()))
-    assert "Beginning" in found(300)
+    assert "Beginning" in found(300, lambda seed: Simulation(seed, deploys=False))
 
 
 def test_an_acknowledgement_before_the_commit_is_durable_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import copy
 import enum
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from sqlalchemy import orm
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.ext.hybrid import hybrid_property
 
-from interlock import Final, Guard, IllegalMove, Machine, Refused, State, because, guard
-from interlock.definition.document import from_document
-from interlock.definition.machine import Definition
-from interlock.guards.sql import sql_guard
-from interlock.guards.sqlalchemy import moves_table
+from interlock import Final, IllegalMove, Machine, Refused, State, because, guard
 from tests.guarded_rows import Volume, World, world
 
 
@@ -408,92 +400,3 @@ def test_enumerations_stand_for_their_values(sqlite: str) -> None:
     assert at.read() == "RED"
     assert at.history()[:3] == [("1", "free", "used"), ("1", "used", "free"), ("2", "used", "free")]
     at.close()
-
-
-@st.composite
-def machines(draw: st.DrawFn) -> Definition:
-    names = [f"s{number}" for number in range(draw(st.integers(2, 5)))]
-    states: dict[str, Any] = {"end": {"final": "succeeded"}}
-    for number, name in enumerate(names):
-        others = set(draw(st.lists(st.sampled_from([*names, "end"]), max_size=3))) - {name}
-        following = names[number + 1] if number + 1 < len(names) else "end"
-        states[name] = {"initial": number == 0 or draw(st.booleans()), "to": sorted(others | {following})}
-    return from_document({"machine": "made", "states": states})
-
-
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(machine=machines(), seed=st.integers(0, 2**32))
-def test_attribute_model_and_trigger_give_the_same_verdict_and_the_row_holds_it(machine: Definition, seed: int) -> None:
-    random = Random(seed)
-
-    class Plain:
-        status = Guard(machine)
-
-    class Base(orm.DeclarativeBase):
-        pass
-
-    class Record(Base):
-        __tablename__ = "records"
-        id: orm.Mapped[int] = orm.mapped_column(primary_key=True)
-        status: orm.Mapped[str]
-
-    moves = moves_table(Base.metadata)
-    guard(Record.status, machine, audit=moves)
-    engine = sa.create_engine("sqlite://", poolclass=sa.StaticPool)
-    Base.metadata.create_all(engine)
-    plain, expected = Plain(), list[tuple[str | None, str]]()
-    raw = _triggered(machine)
-    with orm.Session(engine) as session:
-        for _ in range(12):
-            before: str | None = getattr(plain, "status", None)
-            wanted = random.choice([*machine.states, "unknown"])
-            try:
-                plain.status = wanted
-            except IllegalMove as refused:
-                with pytest.raises(IllegalMove) as caught:
-                    _write(random, session, Record, before, wanted)
-                assert (caught.value.current, caught.value.wanted) == (refused.current, refused.wanted)
-                session.rollback()
-                with pytest.raises(sqlite3.IntegrityError):
-                    raw.execute(RAW[before is None], (wanted,))
-            else:
-                raw.execute(RAW[before is None], (wanted,))
-                _write(random, session, Record, before, wanted)
-                expected += [(before, wanted)] if before != wanted else []
-            assert session.connection().exec_driver_sql("SELECT status FROM records").scalar() == getattr(
-                plain, "status", None
-            )
-        found = session.execute(sa.select(moves.c.came_from, moves.c.went_to).order_by(moves.c.seq))
-        assert [tuple(row) for row in found] == expected
-    engine.dispose()
-
-
-RAW = {True: "INSERT INTO records VALUES (1, ?)", False: "UPDATE records SET status=?"}
-
-
-def _triggered(machine: Definition) -> sqlite3.Connection:
-    """Return a database that refuses by its own trigger."""
-    raw = sqlite3.connect(":memory:", isolation_level=None)
-    raw.execute("CREATE TABLE records (id INTEGER PRIMARY KEY, status TEXT)")
-    for statement in sql_guard(machine, table="records", column="status", dialect="sqlite").create:
-        raw.execute(statement)
-    return raw
-
-
-def _write(random: Random, session: orm.Session, record: Any, before: str | None, wanted: str) -> None:
-    """Write a value by some way."""
-    way = random.randrange(4)
-    if before is None:
-        if way % 2:
-            session.add(record(id=1, status=wanted))
-        else:
-            session.execute(sa.insert(record), [{"id": 1, "status": wanted}])
-    elif way == 0:
-        session.get_one(record, 1).status = wanted
-    elif way == 1:
-        session.execute(sa.update(record).values(status=wanted))
-    elif way == 2:
-        session.execute(sa.update(record), [{"id": 1, "status": wanted}])
-    else:
-        session.merge(record(id=1, status=wanted))
-    session.commit()

@@ -74,7 +74,7 @@ def test_commits_are_flushed_as_was_asked_and_reports_do_not_change_that(path: P
         f"PRAGMA synchronous={setting}",
     ] * 2
     with pytest.raises(sqlite3.IntegrityError):
-        store._unflushed("INSERT INTO lease VALUES (?, NULL, '', '', '', 1)", [("w",)])
+        store._unflushed("INSERT INTO lease VALUES (?, NULL, '', '', '', 1, '')", [("w",)])
     assert store._rows("PRAGMA synchronous") == [(level,)]
     assert store._rows("PRAGMA journal_mode") == [("wal",)]
     store.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 import threading
 import time
@@ -455,9 +454,7 @@ async def test_a_function_that_will_not_end_is_named_and_its_lease_left_to_lapse
 # Versions
 
 
-async def test_an_older_version_is_performed_where_the_actions_fit_it(
-    store: Store, depot: Depot, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_an_older_version_is_performed_where_the_actions_fit_it(store: Store, depot: Depot) -> None:
     def moving(number: int, *, extra: bool) -> type[Machine[Parcel]]:
         class Moving(Machine[Parcel], version=number):
             locals()["loading" if extra else "going"] = State(initial=True, undo="nothing", then="done")
@@ -467,7 +464,6 @@ async def test_an_older_version_is_performed_where_the_actions_fit_it(
 
         return Moving
 
-    caplog.set_level(logging.WARNING)
     old, same, new = moving(1, extra=True), moving(2, extra=False), moving(3, extra=False)
     shared = Shared(store)
     async with Interlock(shared, machines=[old, same]) as interlock:
@@ -475,5 +471,8 @@ async def test_an_older_version_is_performed_where_the_actions_fit_it(
     async with Interlock(shared, [depot.actions(new)], poll_seconds=0.01) as interlock:
         assert (await interlock.finished(known.id)).status == "succeeded"
         assert (await interlock.start("moving", {"name": "c"})).snapshot.version == 3  # type: ignore[union-attr]  # just started
-        await eventually(lambda: "version 1 are left to other workers" in caplog.text)
-        assert (await interlock.show(strange.id)).status == "queued"
+        why = await interlock.why(strange.id)
+        assert why.status == "queued" and "no action is bound to `loading`" in why.waits_for
+        assert "Run one with the actions of version 1" in why.waits_for
+        assert any("is not upgraded to version 3 here: it is gone" in one for one in why.details)
+        assert (await interlock.show(known.id)).version == 3

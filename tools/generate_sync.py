@@ -81,10 +81,12 @@ Method = ast.FunctionDef | ast.AsyncFunctionDef
 def generate() -> dict[str, str]:
     """Return the twin's text by its path."""
     engine, asking, handle = _parse("engine.py"), _parse("asking.py"), _parse("handle.py")
+    scheduling = _parse("scheduling.py")
     interlock, asked, one = _class(engine, "Interlock"), _class(asking, "Asking"), _class(handle, "Handle")
+    scheduled = _class(scheduling, "Scheduling")
     parts = [
         HEAD,
-        _imports(engine, asking, handle),
+        _imports(engine, asking, scheduling, handle),
         '__all__ = ["Handle", "Interlock"]\n\nD = TypeVar("D")\n\n\n',
         "class Handle(Generic[D]):\n",
         _doc(ast.get_docstring(one, clean=False) or "", 4),
@@ -100,6 +102,7 @@ def generate() -> dict[str, str]:
         LIFE.format(open_doc=_doc_of(interlock, "open"), close_doc=_doc_of(interlock, "close")),
         *(_method(method, "self._inner") for method in _methods(interlock) if method.name not in ("open", "close")),
         *(_method(method, "self._inner") for method in _methods(asked)),
+        *(_method(method, "self._inner") for method in _methods(scheduled)),
     ]
     return {TARGET: _formatted("".join(parts))}
 

@@ -27,7 +27,7 @@ from interlock.runtime.engine import Interlock as _Interlock
 from interlock.runtime.handle import Handle as _Handle
 from interlock.runtime.limits import Limits
 from interlock.runtime.portal import Portal
-from interlock.stores.contract import Lease, Page, Progress, Record, Store
+from interlock.stores.contract import Lease, Page, Progress, Record, Schedule, Store
 
 __all__ = ["Handle", "Interlock"]
 
@@ -536,3 +536,43 @@ class Interlock:
     def override(self, id: str, to: str, reason: str, *, by: str | None = None) -> Snapshot:
         """Move an operation to the state ``to``, whatever the machine says; the history keeps which of its rules this broke."""
         return self._portal.call(self._inner.override(id, to, reason, by=by))
+
+    def schedule(
+        self,
+        name: str,
+        machine: type[Machine[Any]] | Definition | str,
+        cron: str,
+        data: Mapping[str, Any] | None = None,
+        *,
+        timezone: str = "UTC",
+        on_conflict: OnConflict | None = None,
+        by: str | None = None,
+        **fields: Any,
+    ) -> Schedule:
+        """Start an operation again and again; a schedule of the same name is replaced. Workers see to it.
+
+        Each operation's id is ``name@20270131T020000Z``: it is started once, whoever is there to do it. If nobody is, the last time that
+        was missed is made up for when somebody comes.
+
+        Args:
+            name: of the schedule: letters, digits, ``-``, ``_`` and ``.``.
+            machine: of which; at each time in the newest version that the store knows.
+            cron: when: ``"30 2 * * *"``.
+            data: what each operation is started with.
+            timezone: in which ``cron`` is read.
+            on_conflict: what to do about claims that others hold, in place of what the machine says.
+
+        Raises:
+            Refused: it is no name, no cron expression, no time zone; or the data does not fit. Nothing is changed.
+        """
+        return self._portal.call(
+            self._inner.schedule(name, machine, cron, data, timezone=timezone, on_conflict=on_conflict, by=by, **fields)
+        )
+
+    def schedules(self) -> tuple[Schedule, ...]:
+        """Return all schedules, by name."""
+        return self._portal.call(self._inner.schedules())
+
+    def unschedule(self, name: str) -> None:
+        """Forget a schedule; what it started goes on. Raises `Unknown`."""
+        return self._portal.call(self._inner.unschedule(name))

@@ -45,6 +45,7 @@ SHORTEST = 4
 COMMANDS = {
     "demo": "interlock.cli.demo:demo",
     "check": "interlock.cli.check:check",
+    "compare": "interlock.cli.compare:compare",
     "draw": "interlock.cli.machines:draw",
     "explain": "interlock.cli.machines:explain",
     "convert": "interlock.cli.machines:convert",
@@ -54,6 +55,9 @@ COMMANDS = {
     "explore": "interlock.cli.explore:explore",
     "plan": "interlock.cli.plan:plan",
     "start": "interlock.cli.start:start",
+    "schedule": "interlock.cli.schedule:schedule",
+    "schedules": "interlock.cli.schedule:schedules",
+    "unschedule": "interlock.cli.schedule:unschedule",
     "worker": "interlock.cli.worker:worker",
     "list": "interlock.cli.looking:list_operations",
     "show": "interlock.cli.looking:show",

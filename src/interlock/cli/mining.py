@@ -148,7 +148,7 @@ def mine(
 
     HISTORY is a file of CSV or JSON lines, - for standard input, or a database's URL with --query. A line tells a move (record, from,
     to, at), or the value that a record has from then on (record, value, at). Columns are guessed if they are not named. What the machine
-    rests on stands above it as comments: how often each move was made, when first and last, by whom, how long states lasted; and, left
+    rests on stands above it as comments: how often each move was made, when first and last, an example, how long states lasted; and, left
     out of the machine, moves so rare that they look like accidents.
 
     \b

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from time import monotonic
@@ -64,7 +64,7 @@ class QemuHosts:
     def __init__(
         self,
         directory: Path | str,
-        hosts: Iterable[str] = ("host-a", "host-b"),
+        hosts: Iterable[str] | Callable[[], Sequence[str]] = ("host-a", "host-b"),
         *,
         binary: str = "qemu-system-x86_64",
         patience_seconds: float = 20.0,
@@ -72,12 +72,17 @@ class QemuHosts:
         self._root = Path(directory).absolute()
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._sockets = socket_directory(self._root)
-        self._hosts = tuple(checked_name("host", host) for host in hosts)
+        known = () if callable(hosts) else tuple(checked_name("host", host) for host in hosts)
+        self._named = hosts if callable(hosts) else lambda: known
         self._binary, self._patience_seconds = binary, patience_seconds
 
     @property
     def hosts(self) -> Sequence[str]:
         return self._hosts
+
+    @property
+    def _hosts(self) -> Sequence[str]:
+        return self._named()
 
     async def boot(self, guest: Guest, host: str) -> None:
         place = self._place(guest.instance, host)

@@ -58,6 +58,8 @@ def to_document(target: Definition | type[Machine[Any]]) -> dict[str, Any]:
         }
     if machine.accepts:
         document["accepts"] = dict(machine.accepts)
+    if machine.renames:
+        document["renames"] = dict(machine.renames)
     return document
 
 

@@ -11,6 +11,12 @@ from interlock.definition.machine import Definition
 
 __all__ = ["explain"]
 
+_CONFLICTS = {
+    "reject": "refused if others hold it",
+    "wait": "waits in line",
+    "preempt": "has those cancelled that hold it",
+}
+
 
 def explain(definition: Definition) -> str:
     """Return a machine in words, as Markdown.
@@ -42,9 +48,10 @@ def _lines(definition: Definition) -> Iterator[str]:
         yield ""
     if definition.claims:
         claims = [
-            f"`{claim.name}` ({'alone' if claim.limit == 1 else f'up to {claim.limit}'})" for claim in definition.claims
+            f"`{claim.name}` ({'alone' if claim.limit == 1 else f'up to {claim.limit}'}; {_CONFLICTS[claim.on_conflict]})"
+            for claim in definition.claims
         ]
-        yield f"It claims {', '.join(claims)}. Claims are declared; this release does not enforce them yet."
+        yield f"It claims {', '.join(claims)}."
         yield ""
     for row in definition.table.values():
         yield from _state(definition, row)

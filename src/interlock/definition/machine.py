@@ -40,6 +40,7 @@ class Definition:
         fields: shape of the data; None accepts any.
         description: for people.
         accepts: warnings of the checker that are meant to be so: the reason by code, or by ``code:state``.
+        renames: what states of earlier versions are called now, by their old name; see `interlock.definition.compare`.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Definition:
     fields: Fields | None = None
     description: str = ""
     accepts: Mapping[str, str] = field(default_factory=dict)
+    renames: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         shaped(self)
@@ -61,6 +63,7 @@ class Definition:
             ("views", views),
             ("fields", self.fields),
             ("accepts", self.accepts),
+            ("renames", self.renames),
         ):
             object.__setattr__(self, name, None if value is None else MappingProxyType(dict(value)))
         object.__setattr__(self, "claims", tuple(self.claims))
@@ -198,6 +201,7 @@ class Machine(Generic[D]):
     claims: ClassVar[Sequence[Claim]] = ()
     views: ClassVar[Mapping[str, Mapping[str, Sequence[str] | EllipsisType]]] = {}
     accepts: ClassVar[Mapping[str, str]] = {}
+    renames: ClassVar[Mapping[str, str]] = {}
 
     def __init_subclass__(cls, *, version: int = 1, name: str | None = None, **extra: Any) -> None:
         super().__init_subclass__(**extra)
@@ -226,7 +230,7 @@ def build_class(cls: type[Machine[Any]], version: int, name: str) -> Definition:
                 groups[key] = value
             elif (
                 not key.startswith("_")
-                and key not in ("claims", "views", "accepts", "definition")
+                and key not in ("claims", "views", "accepts", "renames", "definition")
                 and owner not in Machine.__mro__
             ):
                 what = f"is {type(value).__name__}, which a machine has no use for"
@@ -239,7 +243,7 @@ def build_class(cls: type[Machine[Any]], version: int, name: str) -> Definition:
     except TypeError as error:
         raise IllegalMachine(name, [Fault("data-type", "data", str(error), "Mend the data type.")]) from None
     described = cls.__dict__.get("__doc__") or ""
-    return Definition(name, version, states, groups, cls.claims, cls.views, fields, described, cls.accepts)
+    return Definition(name, version, states, groups, cls.claims, cls.views, fields, described, cls.accepts, cls.renames)
 
 
 def data_type_of(cls: type) -> Any:

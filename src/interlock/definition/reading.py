@@ -17,7 +17,7 @@ DEPTH = 20
 
 _DURATIONS = ("timeout", "within", "heartbeat")
 Reader = Callable[[Any, str], Any]
-_TOP = ("machine", "version", "description", "data", "claims", "states", "groups", "views", "accepts")
+_TOP = ("machine", "version", "description", "data", "claims", "states", "groups", "views", "accepts", "renames")
 
 
 def from_document(document: Any, where: str = "document") -> Definition:
@@ -48,6 +48,7 @@ def from_document(document: Any, where: str = "document") -> Definition:
         fields,
         _text(top.get("description", ""), "description"),
         {key: _text(why, f"accepts.{key}") for key, why in _mapping(top.get("accepts", {}), "accepts").items()},
+        {old: _text(new, f"renames.{old}") for old, new in _mapping(top.get("renames", {}), "renames").items()},
     )
 
 

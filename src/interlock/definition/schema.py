@@ -71,6 +71,9 @@ def _machine() -> Schema:
                 _text("Why.", pattern="\\S"),
                 "Warnings of `interlock check` that are meant: reasons by code, or code:state.",
             ),
+            "renames": _by_name(
+                _ref("name"), "What states of earlier versions are called now, by their old name.", _ref("name")
+            ),
         },
         "machine",
         "states",

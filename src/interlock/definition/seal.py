@@ -13,6 +13,7 @@ only its text, belong to the checker.
     undoing      no-undo, undo-past-pivot, way-back, unclean-end, no-failed, no-cancelled
     naming       unknown-field, bad-default, bad-template, twice-claimed
     views        view-unknown, view-twice, view-missing
+    renames      rename-first, rename-source, rename-target
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from interlock.definition.data import Field, is_json
 from interlock.definition.declare import Branch, Claim, Final, Group, State
 from interlock.definition.flatten import NAME, RESERVED_EVENTS, branches_of, template_fields
+from interlock.definition.seal_names import renames, views
 from interlock.errors import Fault, IllegalMachine, did_you_mean
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ __all__ = ["seal", "shaped"]
 NAME_LENGTH = 64
 STATES, GROUPS, EXITS = 10_000, 1_000, 200_000
 MACHINE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
-_ATTRIBUTES = ("accepts", "claims", "definition", "views")
+_ATTRIBUTES = ("accepts", "claims", "definition", "renames", "views")
 _OPTIONS = {"cancel": ("rollback", "finish", "refuse"), "on_stop": ("wait", "handover")}
 _CHILDREN = {"join": ("all", "any", "first"), "on_failure": ("fast", "collect")}
 _OUTCOMES = ("succeeded", "failed", "cancelled")
@@ -43,7 +45,7 @@ _OUTCOMES = ("succeeded", "failed", "cancelled")
 
 def seal(definition: Definition) -> None:
     """Raise `IllegalMachine` with every fault of a definition, or return if it has none."""
-    stages = ((_limits,), (_names, _kinds, _targets, _groups), (_ways, _undoing, _data, _templates, _views))
+    stages = ((_limits,), (_names, _kinds, _targets, _groups), (_ways, _undoing, _data, _templates, views, renames))
     for rules in stages:
         if faults := [fault for rule in rules for fault in rule(definition)]:
             raise IllegalMachine(definition.name, faults)
@@ -73,6 +75,7 @@ def _shape(definition: Definition) -> Iterator[Fault]:
         ("a list of claims", _is_list_of(definition.claims, Claim)),
         ("views that are lists of states by public name, by version", _are_views(definition.views)),
         ("reasons by the code of what it accepts", _are_reasons(definition.accepts)),
+        ("renames that are names by old name", holds("renames", definition.renames, str)),
     ):
         if not fits:
             yield Fault("bad-shape", "machine", f"needs {what}", "Write it as the documentation of `Definition` shows.")
@@ -471,24 +474,3 @@ def _templates(definition: Definition) -> Iterator[Fault]:
         if definition.fields is not None and each is not None and each not in definition.fields:
             mend = f"Use one of {', '.join(definition.fields)}{did_you_mean(each, definition.fields)}."
             yield Fault("unknown-field", where, f"has children for each `{each}`, which is no field of the data", mend)
-
-
-def _views(definition: Definition) -> Iterator[Fault]:
-    for version, names in definition.views.items():
-        where = f"view `{version}`"
-        given = Counter(name for members in names.values() if members is not ... for name in members)
-        for name, count in given.items():
-            if name not in definition.states:
-                mend = f"Name a state{did_you_mean(name, definition.states)}."
-                yield Fault("view-unknown", where, f"names `{name}`, which is no state", mend)
-            elif count > 1:
-                yield Fault("view-twice", where, f"gives `{name}` two public names", "Keep one.")
-        rest = sum(members is ... for members in names.values())
-        missing = [name for name in definition.states if name not in given]
-        if rest > 1:
-            mend = "Only one name can stand for all the rest."
-            yield Fault("view-twice", where, "gives `...` to two public names", mend)
-        if missing and not rest:
-            listed = ", ".join(f"`{name}`" for name in missing[:20]) + (" and more" if len(missing) > 20 else "")
-            mend = "Add them, or give one name `...` for all the rest."
-            yield Fault("view-missing", where, f"has no public name for {listed}", mend)

@@ -122,6 +122,9 @@ def _class(definition: Definition) -> Iterator[str]:
         yield "    accepts = {"
         yield from (f"        {key!r}: {why!r}," for key, why in definition.accepts.items())
         yield "    }"
+    if definition.renames:
+        yield ""
+        yield f"    renames = {dict(definition.renames)!r}"
 
 
 def _docstring(text: str) -> Iterator[str]:

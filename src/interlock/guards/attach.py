@@ -36,6 +36,10 @@ def guard(
         from interlock.guards.sqlalchemy import attach as attach_sqlalchemy
 
         return attach_sqlalchemy(attribute, machine, mode=mode, audit=audit)
+    if home == "django":
+        from interlock.guards.django import attach as attach_django
+
+        return attach_django(attribute, machine, mode=mode, audit=audit)
     raise Refused(
         f"{attribute!r} is no column of a SQLAlchemy or Django model: write guard(Model.status, machine); "
         "for any other class write `status = Guard(machine)` in its body"

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import pairwise
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -19,9 +18,9 @@ from sqlalchemy.dialects.mysql import DATETIME
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Mapper
 
-from interlock.errors import IllegalMove, Refused
 from interlock.guards.reason import reason_now
 from interlock.guards.rules import Rules, stored
+from interlock.guards.watched import Move, Watched
 
 __all__ = ["AUDITED", "Move", "Plan", "Plans", "Watch", "moves_table", "plans_of"]
 
@@ -52,12 +51,8 @@ def moves_table(metadata: MetaData, name: str = "interlock_moves") -> Table:
     )
 
 
-Move = tuple[str, str | None, str]
-"""One row to be written down: record, value before (None: created), value after."""
-
-
 @dataclass(eq=False)
-class Watch:
+class Watch(Watched):
     """A guarded column.
 
     Args:
@@ -77,9 +72,9 @@ class Watch:
     number: int = 0
 
     @property
-    def enforces(self) -> bool:
-        """Whether an illegal move is refused, not just counted."""
-        return self.rules.mode == "enforce"
+    def model_name(self) -> str:
+        """The name of the model that messages use."""
+        return str(self.mapper.class_.__name__)
 
     @property
     def keys(self) -> Sequence[Column[Any]]:
@@ -91,45 +86,6 @@ class Watch:
         members = getattr(getattr(self.column.type, "enum_class", None), "__members__", {})
         value = members.get(value, value) if isinstance(value, str) else value  # an Enum column takes names, too
         return None if value is None else stored(value)
-
-    def name(self, key: Sequence[Any] | None) -> str:
-        """Return what messages call the record with this primary key."""
-        model = self.mapper.class_.__name__
-        return f"{model} {','.join(map(str, key))}" if key and None not in key else f"new {model}"
-
-    def judge(self, record: str, before: str | None, after: str | None) -> None:
-        """Judge one step; from NULL it is a creation."""
-        if before is None and after is not None:
-            self.rules.create(record, after)
-        elif before is not None:
-            self.rules.move(record, before, "NULL" if after is None else after)
-
-    def judge_steps(self, record: str, steps: Sequence[str | None]) -> None:
-        """Judge one step after the other."""
-        for before, after in pairwise(steps):
-            self.judge(record, before, after)
-
-    def cannot_judge(self, what: str, instead: str) -> None:
-        """Say that a statement cannot be judged: refuse it, or count when observing."""
-        where = f"{self.mapper.class_.__name__}.{self.key}"
-        if self.enforces:
-            raise Refused(f"{where}: {what}, which its guard cannot judge; {instead}", machine=self.rules.machine.name)
-        self.rules.refuse(where, None, f"(not judged: {what})")
-
-    def lost(self, record: str, read: str | None, found: str | None, wanted: str | None) -> None:
-        """Raise `IllegalMove`: the record was moved by somebody else since it was read."""
-        allowed = self.rules.targets.get(found or "", frozenset())
-        error = IllegalMove(self.rules.machine.name, record, found, wanted or "NULL", sorted(allowed))
-        error.message = (
-            f"{record}: `{read}` -> `{wanted}` came too late: somebody else has moved it to `{found}`; read it again"
-        )
-        error.args = (error.message,)
-        raise error
-
-    def moves(self, key: Sequence[Any] | None, steps: Sequence[str | None]) -> list[Move]:
-        """Return the rows to be written down for these steps."""
-        record = ",".join("" if part is None else str(part) for part in key or ())
-        return [(record, before, after) for before, after in pairwise(steps) if before != after and after is not None]
 
     def ask(
         self, connection: Connection, query: Any, parameters: Any = None, options: Mapping[str, Any] | None = None

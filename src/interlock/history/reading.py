@@ -172,10 +172,12 @@ class History:
         """Guess what keys mean from the first line that is an object."""
         held = [first]
         names: list[str] | None = None
+        outer: Mapping[str, Any] = {}
         line: str | None = first
         while line is not None and names is None and len(held) <= 1_000:
             try:
-                names = list(_keys(_object(line)))
+                outer = _object(line)
+                names = list(_keys(outer))
             except ValueError:
                 line = next(rest, None)
                 held += [line] if line is not None else []
@@ -185,7 +187,11 @@ class History:
             )
         self.columns = columns = self.columns.resolved([*names, *(one for one in self._named() if "." in one)])
         keys = [columns.record, columns.before, columns.value or columns.after, columns.at]
-        paths = [None if key is None else [key] if key in names else key.split(".") for key in keys]
+
+        def path_of(key: str) -> list[str]:
+            return [key] if key in outer else key.split(".")
+
+        paths = [None if key is None else path_of(key) for key in keys]
 
         def pick(row: Any) -> tuple[Any, Any, Any, Any]:
             record, before, after, at = (None if path is None else _at(row, path) for path in paths)
@@ -193,7 +199,7 @@ class History:
 
         self._pick = pick
         if self.only:
-            wanted = [(key.split("."), value) for key, value in self.only.items()]
+            wanted = [(path_of(key), value) for key, value in self.only.items()]
             self._keep = lambda row: all(str(_at(row, path)) == value for path, value in wanted)
         self.lines -= 1
         self._rows = (line for part in (held, rest) for line in part)

@@ -108,7 +108,7 @@ def _conformance_lines(found: Conformance, tally: Tally, history: History) -> It
     yield from (f"Note: {note}." for note in reading_notes(history, tally))
     good = sum(use.count for use in found.allowed.values())
     bad = sum(use.count for use in [*found.refused.values(), *found.made.values()])
-    yield f"{good:,} moves are allowed, {bad:,} are not"
+    yield f"{good:,} {'move is' if good == 1 else 'moves are'} allowed, {bad:,} {'is' if bad == 1 else 'are'} not"
 
 
 def conformance_data(found: Conformance, tally: Tally, history: History) -> dict[str, Any]:
@@ -141,9 +141,10 @@ def reading_notes(history: History, tally: Tally) -> list[str]:
     """Return what may make the numbers wrong."""
     notes, columns = [], history.columns
     if history.bad.count:
-        notes.append(
-            f"{history.bad.count:,} bad lines were left out, the first is line {history.bad.line:,}: {history.bad.reason}"
-        )
+        were = "line was" if history.bad.count == 1 else "lines were"
+        first = f"the first is line {history.bad.line:,}: {history.bad.reason}"
+        notes.append(f"{history.bad.count:,} bad {were} left out, {first}")
+
     if history.left_out:
         notes.append(f"{history.left_out:,} lines were left out by --only")
     if columns.at is None:
@@ -227,7 +228,7 @@ def _span(seconds: float) -> str:
     """Return a duration with about three digits.
 
     >>> _span(0.01234), _span(59.96), _span(3725.4), _span(1_000_000)
-    ('0.0123s', '1m', '1h2m', '11d13h')
+    ('0.0123s', '1m', '1h2m', '278h')
     """
     if seconds < 59.95:
         return f"{float(f'{seconds:.3g}'):g}s"

@@ -1,4 +1,4 @@
-"""Attempts: issued, ended, tried again, given up. Rules 3, 5, 6 and 7 of `decide`."""
+"""Attempts: issued, ended, tried again, given up. Rules 3, 5, 6, 7 and 12 of `decide`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import zlib
 from interlock.definition.data import fit
 from interlock.definition.declare import Retry
 from interlock.errors import IllegalData, StaleToken
-from interlock.interpreter import children, rollback, ways
+from interlock.interpreter import children, rollback, upgrade, ways
 from interlock.interpreter import facts as f
 from interlock.interpreter import inputs as i
 from interlock.interpreter.facts import Failure
@@ -21,7 +21,7 @@ CHOICE_RETRY = Retry(10)
 
 
 def issue(turn: Turn) -> None:
-    """Rule 3: issue the attempt that is queued, if the offer fits; what other code performs waits for its report instead.
+    """Rules 3, 11 and 16: upgrade to the offer's version; issue what is queued, if the offer fits and no other code performs it.
 
     In a parent state its children are issued.
     """
@@ -30,14 +30,14 @@ def issue(turn: Turn) -> None:
         children.go_on(turn)
         if turn.after.seq == before:
             break
-    phase, offer, at = turn.after.phase, turn.offer, turn.now
-    if (
-        type(phase) is not Queued
-        or offer is None
-        or turn.after.paused
-        or phase.ready_at > at
-        or phase.queue not in offer.queues
-    ):
+    offer, at = turn.offer, turn.now
+    if offer is None:
+        return
+    written = offer.written.get(turn.machine.name)
+    if written is not None and written.version != turn.machine.version and not upgrade.fits(turn, written):
+        return
+    phase = turn.after.phase
+    if type(phase) is not Queued or turn.after.paused or phase.ready_at > at or phase.queue not in offer.queues:
         return
     if phase.kind == "perform" and turn.reported(phase.state):
         return turn.enter(phase.state)

@@ -28,7 +28,13 @@ the table at the end.
     claim is told with the input: without it, it is taken to be free, and the store refuses the commit if it is not.
 13. In a parent state the operation issues its children and waits until they are over (`children`).
 14. What it owns is recorded while the attempt runs (`owned`). It does not end while it owns what nobody takes over: it is stuck instead.
-15. Every chain of rules ends in a phase that something can move: an issued attempt, a queue, a wait, a person, or the end.
+15. An operation is upgraded to a newer version of its machine where every rule ends: in `attempts.issue`, with an offer whose actions were
+    written for it, before the next attempt is issued. So an outcome is recorded, and its exit followed, in the version that it was
+    performed under, and what is issued next is the new version's, in one decision. `upgrade` says whether it is safe; only an operation
+    that rests in a queue or a wait is upgraded, never one that is paused, stuck, rolling back, or being chosen a way for, and none that
+    waits for its claims or its children. Any other goes on in the version it has, and is issued to newer actions only as far as these
+    still have what it needs.
+16. Every chain of rules ends in a phase that something can move: an issued attempt, a queue, a wait, a person, or the end.
 """
 
 from __future__ import annotations
@@ -103,7 +109,8 @@ def outstanding(snapshot: Snapshot) -> tuple[Effect, ...]:
     effects: list[Effect] = []
     due = timer_at(snapshot)
     if type(phase) is Running:
-        key = f"{snapshot.id}:{phase.state}:{snapshot.visit}:{phase.kind}"
+        name = phase.state if phase.kind == "undo" else snapshot.entered_as or phase.state
+        key = f"{snapshot.id}:{name}:{snapshot.visit}:{phase.kind}"
         conditions = snapshot.choice.conditions if snapshot.choice and phase.kind == "choose" else ()
         effects.append(Perform(phase.token, phase.kind, phase.state, phase.number, phase.recover, key, conditions))
         if phase.cut is not None:

@@ -2,7 +2,7 @@
 
 | group | facts |
 |---|---|
-| life | `Started`, `Entered` |
+| life | `Started`, `Entered`, `Upgraded` |
 | beginning | `Postponed`, `ClaimsAwaited`, `Claimed` |
 | attempts | `Issued`, `Performed`, `AttemptFailed`, `RetryPlanned`, `AttemptLost`, `CutAsked`, `AttemptCut` |
 | choices | `Asked`, `Answered` |
@@ -63,6 +63,7 @@ __all__ = [
     "TimerFired",
     "UndoPlanned",
     "Undone",
+    "Upgraded",
 ]
 
 AttemptKind = Literal["perform", "undo", "choose"]
@@ -187,6 +188,22 @@ class Entered(_Fact, frozen=True):
     outcome: Outcome | None = None
     step: bool = False
     children: int = 0
+
+
+class Upgraded(_Fact, frozen=True):
+    """From here on the operation runs ``version`` of its machine. All else is what it goes on with there, by the names it has there.
+
+    ``timers`` are all that run, at absolute times; ``data`` is what fields that are new begin with.
+    """
+
+    version: int
+    state: str
+    queue: str = ""
+    timers: dict[str, float] = {}
+    steps: tuple[str, ...] = ()
+    breakpoints: tuple[str, ...] = ()
+    bounds: Bounds | None = None
+    data: dict[str, Any] = {}
 
 
 class Issued(_Fact, frozen=True):
@@ -416,6 +433,7 @@ Fact = (
     | ClaimsAwaited
     | Claimed
     | Entered
+    | Upgraded
     | Issued
     | Performed
     | AttemptFailed

@@ -30,6 +30,7 @@ from typing import Any
 
 import msgspec
 
+from interlock.definition.machine import Definition
 from interlock.interpreter.facts import AttemptKind, Bounds, CutCause, Failure, Outcome, Parent
 
 __all__ = [
@@ -72,11 +73,13 @@ class Offer(msgspec.Struct, frozen=True):
         worker: its name.
         queues: those it serves (``""`` is the default queue).
         reported: (machine, state) of acting states that other code performs and reports.
+        written: by machine, the version that its actions were written for. Older operations are to be upgraded to it.
     """
 
     worker: str
     queues: frozenset[str] = frozenset({""})
     reported: frozenset[tuple[str, str]] = frozenset()
+    written: Mapping[str, Definition] = {}
 
 
 class Claimant(msgspec.Struct, frozen=True):

@@ -6,7 +6,7 @@ from interlock.definition.flatten import RESERVED_EVENTS
 from interlock.definition.machine import Definition
 from interlock.interpreter.snapshot import Beginning, Ended, Joining, Queued, Running, Snapshot, Stuck
 
-__all__ = ["possible", "reachable_signals", "signals"]
+__all__ = ["possible", "reachable_signals", "signals", "signals_ahead"]
 
 
 def signals(machine: Definition, snapshot: Snapshot) -> frozenset[str]:
@@ -19,9 +19,12 @@ def signals(machine: Definition, snapshot: Snapshot) -> frozenset[str]:
 
 def reachable_signals(machine: Definition, snapshot: Snapshot) -> frozenset[str]:
     """Return the events that some state ahead accepts, the present one included."""
-    if snapshot.ended or snapshot.rollback:
-        return frozenset()
-    found, todo = {snapshot.state}, [snapshot.state]
+    return frozenset() if snapshot.ended or snapshot.rollback else signals_ahead(machine, snapshot.state)
+
+
+def signals_ahead(machine: Definition, state: str) -> frozenset[str]:
+    """Return the events that ``state``, or some state that can follow it, accepts."""
+    found, todo = {state}, [state]
     while todo:
         for _, branch in machine.table[todo.pop()].targets():
             if branch.to not in found:

@@ -74,11 +74,12 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An operation at sequence number ``seq``: the number of facts folded into it.
 
     Attributes:
-        id, machine, version: which operation, of which machine.
+        id, machine, version: which operation, of which machine; the version it runs now.
         state: where it is; during a rollback, where the rollback began.
         data: plain JSON values by field.
         started, since, changed: when it was started, entered its state, and was last moved.
         visit: sequence number of entering the state; with the id it makes the stay's stable idempotency key.
+        entered_as: what the state was called when it was entered, if the version that it was upgraded to since calls it otherwise.
         attempts: failed attempts in this stay, or of this undo. lost: attempts nobody knows the end of.
         timers: absolute times by name.
         steps: states whose started attempts must be undone, oldest first.
@@ -103,6 +104,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     changed: float
     phase: Phase
     visit: int = 0
+    entered_as: str = ""
     attempts: int = 0
     lost: int = 0
     timers: dict[str, float] = {}
@@ -199,6 +201,8 @@ def _entered(snapshot: Snapshot, fact: f.Entered, at: float) -> Changes:
         changes["steps"] = _with_step(snapshot, fact.state)
     if fact.kind == "final" and snapshot.claims:
         changes["claims"] = ()
+    if snapshot.entered_as:
+        changes["entered_as"] = ""
     return changes
 
 
@@ -214,6 +218,17 @@ def _claims_awaited(snapshot: Snapshot, fact: f.ClaimsAwaited, at: float) -> Cha
 
 def _with_step(snapshot: Snapshot, state: str) -> tuple[str, ...]:
     return (*(step for step in snapshot.steps if step != state), state)
+
+
+def _upgraded(snapshot: Snapshot, fact: f.Upgraded, at: float) -> Changes:
+    phase = snapshot.phase
+    if isinstance(phase, Queued):
+        phase = replace(phase, state=fact.state, queue=fact.queue)
+    entered_as = snapshot.entered_as or ("" if fact.state == snapshot.state else snapshot.state)
+    return {
+        "version": fact.version, "state": fact.state, "entered_as": entered_as, "phase": phase, "timers": fact.timers, "steps": fact.steps,
+        "breakpoints": fact.breakpoints, "bounds": fact.bounds, "data": {**snapshot.data, **fact.data} if fact.data else snapshot.data,
+    }  # fmt: skip
 
 
 def _issued(snapshot: Snapshot, fact: f.Issued, at: float) -> Changes:
@@ -383,6 +398,7 @@ _FOLDS: dict[type, Callable[[Snapshot, Any, float], Changes]] = {
     f.Owned: lambda snapshot, fact, at: {"owned": (*snapshot.owned, Own(fact.kind, fact.id))},
     f.Disowned: _disowned,
     f.Entered: _entered,
+    f.Upgraded: _upgraded,
     f.Issued: _issued,
     f.Performed: _performed,
     f.AttemptFailed: _failed,

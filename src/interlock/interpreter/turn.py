@@ -14,7 +14,7 @@ from interlock.interpreter.inputs import Offer
 from interlock.interpreter.items import items_of
 from interlock.interpreter.snapshot import Snapshot, fold
 
-__all__ = ["Turn", "filled", "queue_of"]
+__all__ = ["Turn", "filled", "queue_of", "timers_in"]
 
 
 class Turn:
@@ -84,35 +84,21 @@ class Turn:
 
     def reported(self, state: str) -> bool:
         """Return whether other code performs a state, as far as the worker knows that offers itself."""
-        return (
-            self.offer is not None and bool(self.offer.reported) and (self.machine.name, state) in self.offer.reported
-        )
+        offer, machine = self.offer, self.machine.name
+        if offer is None or not offer.reported:
+            return False
+        written = offer.written.get(machine)
+        return (machine, state if written is None else written.renames.get(state, state)) in offer.reported
 
     def _timers(self, row: Row) -> dict[str, float]:
-        after, now, machine = self.after, self.now, self.machine
-        bounds = after.bounds
-        timers: dict[str, float] = {}
-        within = row.within if bounds is None else bounds.within.get(row.name, row.within)
-        if row.timeout is not None and (row.kind == "parent" or self.reported(row.name)):
-            within = (
-                row.timeout if within is None else min(within, row.timeout)
-            )  # no attempt of ours that it could bound
-        if within is not None:
-            timers["within"] = now + within
-        for number, (wait, _) in enumerate(row.after):
-            timers[f"after:{number}"] = now + wait
-        for name in row.groups:
-            limit = machine.groups[name].timeout
-            if limit is not None:
-                assert isinstance(limit, float)
-                running = (
-                    after.timers.get(f"group:{name}")
-                    if after.state and name in machine.table[after.state].groups
-                    else None
-                )
-                timers[f"group:{name}"] = now + limit if running is None else running
-        if not row.past_pivot:
-            timers.update(self.deadline())
+        after = self.after
+        inside = self.machine.table[after.state].groups if after.state and after.timers else ()
+        running = {name: after.timers[f"group:{name}"] for name in inside if f"group:{name}" in after.timers}
+        timers = timers_in(self.machine, row, after.bounds, self.now, running)
+        if row.timeout is not None and (
+            row.kind == "parent" or self.reported(row.name)
+        ):  # no attempt of ours that it could bound
+            timers["within"] = min(timers.get("within", self.now + row.timeout), self.now + row.timeout)
         return timers
 
     def deadline(self) -> dict[str, float]:
@@ -126,6 +112,26 @@ class _Fields(dict[str, Any]):
 
     def __missing__(self, name: str) -> str:
         return ""
+
+
+def timers_in(
+    machine: Definition, row: Row, bounds: f.Bounds | None, since: float, running: Mapping[str, float]
+) -> dict[str, float]:
+    """Return the timers of a stay in a state that began at ``since``; ``running`` are the groups' that go on, by group."""
+    timers: dict[str, float] = {}
+    within = row.within if bounds is None else bounds.within.get(row.name, row.within)
+    if within is not None:
+        timers["within"] = since + within
+    for number, (wait, _) in enumerate(row.after):
+        timers[f"after:{number}"] = since + wait
+    for name in row.groups:
+        limit = machine.groups[name].timeout
+        if limit is not None:
+            assert isinstance(limit, float)
+            timers[f"group:{name}"] = running.get(name, since + limit)
+    if bounds is not None and bounds.deadline is not None and not row.past_pivot:
+        timers["deadline"] = bounds.deadline
+    return timers
 
 
 def queue_of(turn: Turn, state: str) -> str:

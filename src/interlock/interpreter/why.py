@@ -7,14 +7,16 @@ from typing import Protocol
 
 import msgspec
 
+from interlock.definition.compare import unable
 from interlock.definition.machine import Definition
 from interlock.interpreter.children import child_id
 from interlock.interpreter.claims import blocked, family
 from interlock.interpreter.inputs import Standing
 from interlock.interpreter.possible import possible
 from interlock.interpreter.snapshot import Beginning, Ended, Joining, Queued, Running, Snapshot, Status, Stuck, timer_at
+from interlock.interpreter.upgrade import performable, upgradable
 
-__all__ = ["LeaseLike", "Load", "Why", "why"]
+__all__ = ["LeaseLike", "Load", "Why", "why", "written_for"]
 
 
 class LeaseLike(Protocol):
@@ -30,6 +32,8 @@ class LeaseLike(Protocol):
     def machines(self) -> tuple[str, ...]: ...
     @property
     def max_running(self) -> int: ...
+    @property
+    def versions(self) -> tuple[int, ...]: ...
 
 
 class Load(msgspec.Struct, frozen=True):
@@ -77,8 +81,18 @@ class Why(msgspec.Struct, frozen=True, omit_defaults=True):
     possible: tuple[str, ...] = ()
 
 
+def written_for(lease: LeaseLike, machine: str) -> int:
+    """Return the version of a machine that a worker's actions were written for; 0 if that is not known."""
+    return dict(zip(lease.machines, lease.versions, strict=False)).get(machine, 0)
+
+
 def why(
-    machine: Definition | None, snapshot: Snapshot, leases: Sequence[LeaseLike], now: float, load: Load | None = None
+    machine: Definition | None,
+    snapshot: Snapshot,
+    leases: Sequence[LeaseLike],
+    now: float,
+    load: Load | None = None,
+    written: Mapping[int, Definition] | None = None,
 ) -> Why:
     """Explain an operation.
 
@@ -88,6 +102,7 @@ def why(
         leases: all workers' leases, lapsed ones included.
         now: seconds since the epoch.
         load: how busy the workers are, if that is known.
+        written: the versions of the machine that workers' actions were written for.
     """
     phase, details = snapshot.phase, []
     held_by, held_until, next_at = "", None, timer_at(snapshot)
@@ -112,7 +127,7 @@ def why(
     elif isinstance(phase, Joining):
         waits_for = _joining(phase, snapshot, load or Load())
     elif isinstance(phase, Queued):
-        waits_for = _queued(machine, phase, snapshot, live, now, load or Load())
+        waits_for = _queued(machine, phase, snapshot, live, now, load or Load(), written or {})
         if phase.ready_at > now:
             next_at = phase.ready_at if next_at is None else min(next_at, phase.ready_at)
     elif machine is not None and machine.table[snapshot.state].kind == "acting":
@@ -121,6 +136,8 @@ def why(
         exits = [] if machine is None else [name for name in machine.table[snapshot.state].exits if name != "timeout"]
         waits_for = f"a signal: {', '.join(exits)}" if exits else "time to pass" if next_at is not None else "an event"
     details += _details(machine, snapshot)
+    if machine is not None and not snapshot.ended:
+        details += _versions(machine, snapshot, now, [one for _, one in sorted((written or {}).items())])
     can = possible(machine, snapshot) if machine else ()
     return Why(
         snapshot.id, snapshot.machine, snapshot.version, snapshot.state, snapshot.status, snapshot.changed, waits_for, held_by, held_until,
@@ -162,7 +179,13 @@ def _running(phase: Running, worker: str, until: float | None, now: float) -> st
 
 
 def _queued(
-    machine: Definition | None, phase: Queued, snapshot: Snapshot, live: Sequence[LeaseLike], now: float, load: Load
+    machine: Definition | None,
+    phase: Queued,
+    snapshot: Snapshot,
+    live: Sequence[LeaseLike],
+    now: float,
+    load: Load,
+    written: Mapping[int, Definition],
 ) -> str:
     what = {"perform": "", "undo": "the undo of ", "choose": "the conditions of "}[phase.kind]
     step = f"{what}`{phase.state}`"
@@ -177,11 +200,36 @@ def _queued(
     )
     if not able:
         return f"a worker: none that is alive serves {queue} for `{snapshot.machine}`"
+    lacks: dict[int, str] = {}
+    for lease in able:
+        own = written.get(written_for(lease, snapshot.machine))
+        if own is not None and not performable(machine, own, snapshot, now):
+            lacks[own.version] = unable(machine, own, phase.kind, phase.state)
+    able = [lease for lease in able if written_for(lease, snapshot.machine) not in lacks]
+    if not able:
+        theirs = "; ".join(f"of those for version {version}, {lack}" for version, lack in sorted(lacks.items()))
+        return (
+            f"a worker whose actions can make the attempt of {step} as version {machine.version} has it: none that is alive and "
+            f"serves {queue} can ({theirs}). Run one with the actions of version {machine.version}, or move the operation by hand"
+        )
     if all(load.running.get(lease.worker, 0) >= lease.max_running for lease in able):
         full = ", ".join(f"{one.worker} performs {load.running[one.worker]} of {one.max_running}" for one in able[:3])
         line = f"{load.before}{' or more' if load.more else ''} before it" if load.before else "it is the next"
         return f"a place to begin {step}: {queue} is full ({full}; {line})"
     return f"a free worker to begin {step} ({queue}; {len(able)} alive: {', '.join(one.worker for one in able[:3])})"
+
+
+def _versions(machine: Definition, snapshot: Snapshot, now: float, written: Sequence[Definition]) -> list[str]:
+    """Say whether it will be upgraded to the newest version that a worker has actions for."""
+    newest = written[-1] if written else machine
+    if newest.version <= machine.version:
+        return []
+    reason = upgradable(machine, newest, snapshot, now)
+    if reason is None:
+        return [
+            f"it runs version {machine.version} and is upgraded to version {newest.version} at its next commit by a worker that has it"
+        ]
+    return [f"it runs version {machine.version}, and is not upgraded to version {newest.version} here: {reason}"]
 
 
 def _details(machine: Definition | None, snapshot: Snapshot) -> list[str]:

@@ -208,7 +208,8 @@ class Attempt:
         return await self._came_back(result)
 
     def _bound(self) -> Bound:
-        state, actions = self._perform.state, self.actions
+        actions = self.actions
+        state = actions.definition.renames.get(self._perform.state, self._perform.state)
         if self._perform.kind == "undo":
             return actions.undos[state]
         if self._perform.recover and state in actions.recovers:

@@ -26,10 +26,9 @@ from interlock.interpreter.claims import wanted
 from interlock.interpreter.facts import Entered
 from interlock.interpreter.plan import Plan, plan
 from interlock.interpreter.snapshot import Snapshot, Status
-from interlock.interpreter.why import Why
+from interlock.interpreter.why import Why, written_for
 from interlock.interpreter.why import why as explain
 from interlock.runtime.actions import Actions, typed
-from interlock.runtime.asking import Asking
 from interlock.runtime.busy import load_before
 from interlock.runtime.clock import Clock, SystemClock, new_id, process_identity, session_name
 from interlock.runtime.committer import Committer, Driver
@@ -37,6 +36,7 @@ from interlock.runtime.follower import Follower
 from interlock.runtime.handle import Handle
 from interlock.runtime.ledger import Ledger
 from interlock.runtime.limits import Limits
+from interlock.runtime.scheduling import Scheduling
 from interlock.runtime.session import Session
 from interlock.runtime.starting import beginning, bounds_of, id_for, policy, same_start
 from interlock.runtime.worker import Worker
@@ -48,7 +48,7 @@ __all__ = ["Handle", "Interlock"]
 D = TypeVar("D")
 
 
-class Interlock(Asking):
+class Interlock(Scheduling):
     """An engine over a store. Use it as ``async with``; it opens the store and, if it has actions, begins to perform operations.
 
     Args:
@@ -122,7 +122,8 @@ class Interlock(Asking):
         if bool(self._actions) if worker is None else worker:
             served = tuple(dict.fromkeys(queues))
             here = process_identity() if process is None else process
-            lease = Lease("", 0.0, here, served, tuple(self._actions), max_running)
+            versions = tuple(one.definition.version for one in self._actions.values())
+            lease = Lease("", 0.0, here, served, tuple(self._actions), max_running, versions)
             session = Session(self._committer, self._clock, new_name, lease, lease_seconds)
             own = queues if isinstance(queues, frozenset) else frozenset(served)
             self._worker = Worker(self._ledger, session, self._actions, own, max_running, poll_seconds, self._limits)
@@ -431,7 +432,9 @@ class Interlock(Asking):
             machine = await self._ledger.definition(snapshot.machine, snapshot.version)
         except Unknown:
             machine = None
-        return explain(machine, snapshot, leases, now, load)
+        name, versions = snapshot.machine, {written_for(lease, snapshot.machine) for lease in leases} - {0}
+        written = {version: await self._ledger.definition(name, version) for version in versions}
+        return explain(machine, snapshot, leases, now, load, written)
 
     async def progress(self, id: str) -> Progress | None:
         """Return what an operation's action last said of how far it is."""

@@ -140,6 +140,7 @@ _SENTENCES: dict[type, Callable[[Any], str]] = {
     f.ClaimsAwaited: _awaited,
     f.Claimed: lambda fact: f"holds {_names(fact.claims)}",
     f.Entered: _entered,
+    f.Upgraded: lambda fact: f"goes on as version {fact.version}, in {fact.state}",
     f.Issued: _issued,
     f.Performed: _performed,
     f.AttemptFailed: _attempt_failed,

@@ -24,16 +24,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from interlock.definition.compare import unable
 from interlock.errors import InterlockError, StaleToken, Unavailable
 from interlock.interpreter.inputs import Cut, Effect, Input, Lapsed, Offer, Perform, Tick, Wake
 from interlock.interpreter.snapshot import Ended, Running, Snapshot, timer_at
+from interlock.interpreter.upgrade import performable
 from interlock.runtime.actions import Actions
 from interlock.runtime.attempt import Attempt
 from interlock.runtime.between import Between, Sight
 from interlock.runtime.ledger import Ledger
 from interlock.runtime.limits import Limits
+from interlock.runtime.schedules import Schedules
 from interlock.runtime.session import Session
-from interlock.stores.contract import Lease, Progress, Store
+from interlock.stores.contract import Lease, Progress, Schedule, Store
 
 __all__ = ["Look", "Worker"]
 
@@ -50,6 +53,7 @@ class Look:
     due: Sequence[Snapshot] = ()
     next_due: float | None = None
     between: Sight = field(default_factory=Sight)
+    schedules: Sequence[Schedule] = ()
 
 
 @dataclass(slots=True)
@@ -110,6 +114,7 @@ class Worker:
         self._rounds: asyncio.Task[None] | None = None
         self._offer = Offer("")
         self._between = Between(self)
+        self._schedules = Schedules(self)
 
     # Life
 
@@ -125,7 +130,8 @@ class Worker:
     def _begun(self, name: str) -> None:
         self.ledger.holder = name
         reported = {(machine, state) for machine, actions in self._actions.items() for state in actions.reported}
-        self._offer = Offer(name, self._queues, frozenset(reported))
+        written = {machine: actions.definition for machine, actions in self._actions.items()}
+        self._offer = Offer(name, self._queues, frozenset(reported), written)
         self._nudge.set()
 
     def _lost(self, name: str) -> None:
@@ -189,7 +195,7 @@ class Worker:
     # Offers
 
     def serves(self, machine: str, version: int) -> bool:
-        """Return whether the actions it was given fit a version of a machine."""
+        """Return whether the actions it was given fit a version of a machine; older ones as far as `takes` says."""
         known = self._served.get((machine, version))
         return self._look_up(machine, version) if known is None else known
 
@@ -198,15 +204,22 @@ class Worker:
         definition = self.ledger.machines.get((machine, version))
         if actions is None or definition is None:
             return False
-        faults = [str(fault) for fault in actions.mismatches(definition)]
-        if definition.fields != actions.definition.fields and actions.data_type is not None:
-            faults.append("its data has other fields than the actions were written for")
-        if faults:
-            log.warning(
-                "operations of `%s` version %d are left to other workers: %s", machine, version, "; ".join(faults)
-            )
-        self._served[machine, version] = not faults
-        return not faults
+        newer = version > actions.definition.version
+        fault = unable(definition, actions.definition, "perform", "") if newer else ""
+        if fault:
+            own = actions.definition.version
+            what = "operations of `%s` version %d are left to newer workers: these actions were written for version %d"
+            log.warning(what, machine, version, own)
+        self._served[machine, version] = not fault
+        return not fault
+
+    def takes(self, snapshot: Snapshot, now: float) -> bool:
+        """Return whether its actions can make the attempt that an operation is queued for, in the version it runs or in their own."""
+        machine, version = snapshot.machine, snapshot.version
+        if not self.serves(machine, version):
+            return False
+        own = self._actions[machine].definition
+        return version >= own.version or performable(self.ledger.machines[machine, version], own, snapshot, now)
 
     def own_offer(self) -> Offer | None:
         """Return the offer that comes with an attempt's outcome: the attempt's place is free for the next."""
@@ -356,11 +369,13 @@ class Worker:
         await self.learn(look.due)
         self._passed_over, answers = 0, []
         for snapshot in look.due:
-            served, timer = self.serves(snapshot.machine, snapshot.version), timer_at(snapshot)
+            served, timer = self.takes(snapshot, now), timer_at(snapshot)
             self._passed_over += not served
             if served or (timer is not None and timer <= now):
                 answers.append(self.give(snapshot, Tick(self.offer(snapshot.machine, snapshot.version))))
         answers += await self._between.go_on(look.between)
+        if look.schedules:
+            await self._schedules.fire(look.schedules, now)
         if answers:
             await asyncio.wait(answers)
         more = len(look.due) >= limit
@@ -378,7 +393,7 @@ class Worker:
         due = store.due(machines, queues, now, limit)
         left = [(lease, store.held(lease.worker, BATCH)) for lease in self._session.lapsed(store.leases(), now)]
         next_due = None if due else store.next_due(machines, queues)
-        return Look(left, due, next_due, self._between.look(store, now))
+        return Look(left, due, next_due, self._between.look(store, now), self._schedules.look(store, now))
 
     def _next_due(self, store: Store) -> float | None:
         return store.next_due(self._actions.keys(), self._queues if self._room() > 0 else frozenset())

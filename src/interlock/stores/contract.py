@@ -27,7 +27,7 @@ from interlock.interpreter.facts import Fact
 from interlock.interpreter.inputs import Claimant, Standing
 from interlock.interpreter.snapshot import Snapshot
 
-__all__ = ["Entry", "Lease", "Page", "Progress", "Record", "Store", "Waiter"]
+__all__ = ["Entry", "Lease", "Page", "Progress", "Record", "Schedule", "Store", "Waiter"]
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -49,6 +49,34 @@ class Waiter(msgspec.Struct, frozen=True):
     place: int
     snapshot: Snapshot
     standing: Standing
+
+
+class Schedule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """When operations of a machine start again and again.
+
+    Attributes:
+        name: of the schedule.
+        machine: of which an operation is started, in its newest version.
+        cron, timezone: at which times.
+        data: what each is started with.
+        by: who set it up.
+        on_conflict: what to do about claims that others hold; ``""``: what the machine says.
+        next_at: when it is due next, in seconds since the epoch.
+        last_at, last: when it was last due, and the operation's id then, or why it was refused.
+        missed: so many times were left out, because nobody was there.
+    """
+
+    name: str
+    machine: str
+    cron: str
+    timezone: str = "UTC"
+    data: dict[str, Any] = {}
+    by: str = ""
+    on_conflict: str = ""
+    next_at: float
+    last_at: float | None = None
+    last: str = ""
+    missed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +101,7 @@ class Lease:
             the same machine see that the process is gone before the lease lapses.
         queues, machines: what it serves, for people who ask who could.
         max_running: how many attempts it performs at the same time.
+        versions: of each of ``machines``, which its actions were written for; empty if unknown.
     """
 
     worker: str
@@ -81,6 +110,7 @@ class Lease:
     queues: tuple[str, ...] = ("",)
     machines: tuple[str, ...] = ()
     max_running: int = 500
+    versions: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +182,18 @@ class Store(Protocol):
 
     def owning(self, after: str, limit: int) -> list[Snapshot]:
         """Return operations that own something and have not ended, by id, above ``after``."""
+        ...
+
+    def schedules(self) -> list[Schedule]:
+        """Return all schedules, by name."""
+        ...
+
+    def set_schedule(self, schedule: Schedule, before: Schedule | None) -> bool:
+        """Write a schedule if the one of its name is ``before`` (None: there is none); return whether it was."""
+        ...
+
+    def drop_schedule(self, name: str) -> bool:
+        """Forget a schedule; return whether there was one."""
         ...
 
     def renew(self, lease: Lease) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from interlock.interpreter.claims import blocked, family
 from interlock.interpreter.inputs import Claimant
 from interlock.interpreter.snapshot import Queued, Running, Snapshot, timer_at
-from interlock.stores.contract import Entry, Lease, Page, Progress, Record, Waiter
+from interlock.stores.contract import Entry, Lease, Page, Progress, Record, Schedule, Waiter
 from interlock.stores.stored import (
     awaits,
     document_text,
@@ -17,6 +17,7 @@ from interlock.stores.stored import (
     owns,
     place_of,
     read_facts,
+    read_schedule,
     read_snapshot,
     same_document,
     standing_of,
@@ -44,6 +45,7 @@ class MemoryStore:
         self._progress: dict[str, Progress] = {}
         self._claims: dict[str, dict[str, tuple[int, bool]]] = {}  # by name, by operation: place and whether it is held
         self._places = 0
+        self._schedules: dict[str, bytes] = {}
 
     def commit(self, entries: Sequence[Entry]) -> list[bool]:
         stored = []
@@ -145,6 +147,19 @@ class MemoryStore:
             if isinstance(snapshot.phase, Running) and snapshot.phase.worker == worker
         ]
         return self.load(found[:limit])
+
+    def schedules(self) -> list[Schedule]:
+        return [read_schedule(self._schedules[name]) for name in sorted(self._schedules)]
+
+    def set_schedule(self, schedule: Schedule, before: Schedule | None) -> bool:
+        encoded = encode(schedule)
+        if self._schedules.get(schedule.name) != (None if before is None else encode(before)):
+            return False
+        self._schedules[schedule.name] = encoded
+        return True
+
+    def drop_schedule(self, name: str) -> bool:
+        return self._schedules.pop(name, None) is not None
 
     def renew(self, lease: Lease) -> None:
         self._leases[lease.worker] = lease

@@ -23,7 +23,7 @@ from interlock.errors import Refused, StoreFailed
 from interlock.interpreter.inputs import Claimant
 from interlock.interpreter.snapshot import Queued, Running, Snapshot, timer_at
 from interlock.stores import sqlite_claims as claims
-from interlock.stores.contract import Entry, Lease, Page, Progress, Record, Waiter
+from interlock.stores.contract import Entry, Lease, Page, Progress, Record, Schedule, Waiter
 from interlock.stores.sqlite_schema import bring_up_to_date
 from interlock.stores.stored import (
     awaits,
@@ -32,6 +32,7 @@ from interlock.stores.stored import (
     owns,
     place_of,
     read_facts,
+    read_schedule,
     read_snapshot,
     same_document,
     standing_of,
@@ -284,14 +285,28 @@ class SqliteStore:
     def held(self, worker: str, limit: int) -> list[Snapshot]:
         return self._snapshots("SELECT snapshot FROM operation WHERE worker=? ORDER BY key LIMIT ?", (worker, limit))
 
+    def schedules(self) -> list[Schedule]:
+        return [read_schedule(row[0]) for row in self._rows("SELECT schedule FROM schedule ORDER BY name")]
+
+    def set_schedule(self, schedule: Schedule, before: Schedule | None) -> bool:
+        sql, row = "INSERT INTO schedule VALUES (?, ?) ON CONFLICT (name) DO NOTHING", [schedule.name, encode(schedule)]
+        if before is not None:
+            sql = "UPDATE schedule SET schedule=? WHERE name=? AND schedule=?"
+            row = [encode(schedule), schedule.name, encode(before)]
+        return self._transaction(lambda: self._db.execute(sql, row).rowcount == 1)
+
+    def drop_schedule(self, name: str) -> bool:
+        return self._transaction(lambda: self._db.execute("DELETE FROM schedule WHERE name=?", (name,)).rowcount == 1)
+
     def renew(self, lease: Lease) -> None:
         served = json.dumps(lease.queues), json.dumps(lease.machines)
-        row = (lease.worker, lease.until, lease.process, *served, lease.max_running)
-        self._unflushed("INSERT OR REPLACE INTO lease VALUES (?, ?, ?, ?, ?, ?)", [row])
+        row = (lease.worker, lease.until, lease.process, *served, lease.max_running, json.dumps(lease.versions))
+        self._unflushed("INSERT OR REPLACE INTO lease VALUES (?, ?, ?, ?, ?, ?, ?)", [row])
 
     def leases(self) -> list[Lease]:
-        rows = self._rows("SELECT worker, until, process, queues, machines, max_running FROM lease ORDER BY worker")
-        return [Lease(a, b, c, tuple(json.loads(d)), tuple(json.loads(e)), f) for a, b, c, d, e, f in rows]
+        columns = "worker, until, process, queues, machines, max_running, versions"
+        rows = self._rows(f"SELECT {columns} FROM lease ORDER BY worker")
+        return [Lease(a, b, c, _listed(d), _listed(e), f, _listed(g)) for a, b, c, d, e, f, g in rows]
 
     def retire(self, worker: str) -> None:
         self._unflushed("DELETE FROM lease WHERE worker=?", [(worker,)])
@@ -378,6 +393,10 @@ _MENDS = {
     "SQLITE_CORRUPT": "the file is damaged: restore it from a backup",
     "SQLITE_IOERR": "its device failed or is full: see how much room there is, and the system's log",
 }
+
+
+def _listed(text: str) -> tuple[Any, ...]:
+    return tuple(json.loads(text))
 
 
 def _marks(values: Collection[Any]) -> str:

@@ -6,6 +6,7 @@
 | ``journal`` | one row for each decision: its facts as JSON |
 | ``machine`` | definitions, as documents |
 | ``lease``, ``progress`` | what workers last said |
+| ``schedule`` | what starts again and again, as JSON |
 | ``claim`` | who holds what, or waits for it; ``place`` is the order of asking, ``share`` how many may hold it, ``kin``: a child |
 
 Of an operation's columns ``worker`` is set only while an attempt runs; ``queue`` and ``ready_at`` only for what waits in a queue and is
@@ -58,7 +59,9 @@ _THIRD = (
     "ALTER TABLE operation ADD COLUMN marks INTEGER",
     "CREATE INDEX operation_marks ON operation (id) WHERE marks IS NOT NULL",
 )
-STEPS: tuple[Sequence[str], ...] = (_FIRST, _SECOND, _THIRD)
+_FOURTH = ("ALTER TABLE lease ADD COLUMN versions TEXT NOT NULL DEFAULT '[]'",)
+_FIFTH = ("CREATE TABLE schedule (name TEXT NOT NULL PRIMARY KEY, schedule BLOB NOT NULL) WITHOUT ROWID",)
+STEPS: tuple[Sequence[str], ...] = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH)
 """The statements that lead from schema n to schema n + 1, for each n from 0 (an empty file)."""
 
 

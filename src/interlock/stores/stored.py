@@ -14,7 +14,7 @@ from interlock.interpreter.facts import Fact
 from interlock.interpreter.inputs import Claimant
 from interlock.interpreter.phases import Beginning, Joining
 from interlock.interpreter.snapshot import Snapshot
-from interlock.stores.contract import Store
+from interlock.stores.contract import Schedule, Store
 
 __all__ = [
     "awaits",
@@ -23,6 +23,7 @@ __all__ = [
     "owns",
     "place_of",
     "read_facts",
+    "read_schedule",
     "read_snapshot",
     "same_document",
     "standing_of",
@@ -30,6 +31,7 @@ __all__ = [
 
 encode = msgspec.json.Encoder().encode
 read_facts = msgspec.json.Decoder(tuple[Fact, ...]).decode
+read_schedule = msgspec.json.Decoder(Schedule).decode
 read_snapshot = msgspec.json.Decoder(Snapshot).decode
 
 

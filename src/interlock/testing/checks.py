@@ -156,7 +156,9 @@ def _clean(snapshot: Snapshot, records: Sequence[Record], things: set[tuple[str,
     for fact in facts:
         if isinstance(fact, f.Entered):
             state = fact.state
-        if isinstance(fact, f.Started):
+        if isinstance(fact, f.Upgraded):
+            state = fact.state
+        if isinstance(fact, f.Started | f.Upgraded):
             issued.update(fact.steps)
         elif isinstance(fact, f.Issued | f.Entered | f.Reported) and fact.step:
             issued.add(state)

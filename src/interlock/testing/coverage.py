@@ -305,17 +305,18 @@ class Follower:
                     coverage.know(walk.machine)
                     for way in ways:
                         coverage.add(walk.machine, way)
+                walk.go_on_as(self._machine(walk.machine.name, walk.version))
 
     def _walk(self, record: Record) -> _Walk | None:
         known = self._walks.get(record.operation)
         if known is None and isinstance(record.facts[0], f.Started):
-            machine = self._machine(record.facts[0])
+            machine = self._machine(record.facts[0].machine, record.facts[0].version)
             if machine is not None:
                 known = self._walks[record.operation] = _Walk(machine)
         return known
 
-    def _machine(self, started: f.Started) -> Definition | None:
-        key = started.machine, started.version
+    def _machine(self, machine: str, version: int) -> Definition | None:
+        key = machine, version
         if key not in self._machines:
             document = self._store.definition(*key)
             self._machines[key] = None if document is None else from_document(document)
@@ -330,6 +331,7 @@ class _Walk:
 
     def __init__(self, machine: Definition) -> None:
         self.machine = machine
+        self.version = machine.version
         self._snapshot: Snapshot | None = None
         self._cause = ""
 
@@ -341,12 +343,19 @@ class _Walk:
                 if isinstance(fact, f.Entered) and isinstance(before.phase, Beginning):
                     pass  # it begins now
                 elif isinstance(fact, f.Entered | f.RollbackBegan):
-                    way = self._taken(before, fact)
+                    way = self._taken(before, fact) if self.version == self.machine.version else None
                     if way is not None:
                         yield way
+                elif isinstance(fact, f.Upgraded):
+                    self.version = fact.version  # its ways are those of that version from here on
                 else:
                     self._cause = self._caused(before, fact)
             self._snapshot = fold(before, fact, record.at)
+
+    def go_on_as(self, machine: Definition | None) -> None:
+        """Name ways by the version that the operation was upgraded to, if that is known."""
+        if machine is not None:
+            self.machine = machine
 
     def _taken(self, before: Snapshot, fact: f.Entered | f.RollbackBegan) -> Way | None:
         target = fact.state if isinstance(fact, f.Entered) else fact.to

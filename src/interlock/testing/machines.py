@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from random import Random
 from typing import Any
 
-from interlock.definition.document import from_document
+from interlock.definition.document import from_document, to_document
 from interlock.definition.machine import Definition
 
-__all__ = ["random_machine"]
+__all__ = ["newer_machine", "random_machine"]
 
 CONDITION = "lucky"
 CLAIMS = {"thing:{thing}": 1, "share:{thing}": 2}
@@ -48,6 +49,24 @@ def random_machine(random: Random, name: str, others: Sequence[Definition] = ())
     before = [f"s{number}" for number in range(count if pivot is None else pivot)]
     if random.random() < 0.4:
         document["groups"] = {"g": {"members": before, "timeout": "90s", "on": {"down": {"rollback": "failed"}}}}
+    return from_document(document)
+
+
+def newer_machine(random: Random, machine: Definition) -> Definition:
+    """Return the next version of a machine: a state is called otherwise, times are others, and now and then a step is no longer undone."""
+    old = random.choice([name for name in machine.states if name not in machine.finals])
+    new = f"{chr(ord(old[0]) + 1)}{old[1:]}"  # s1, t1, u1, ...
+    document = json.loads(json.dumps(to_document(machine)).replace(f'"{old}"', f'"{new}"'))
+    document["version"] = machine.version + 1
+    document["renames"] = {
+        **{before: new if now == old else now for before, now in machine.renames.items()},
+        old: new,
+    }
+    for state in document["states"].values():
+        if "timeout" in state and random.random() < 0.5:
+            state["timeout"] = f"{random.randint(5, 40)}s"
+        if state.get("undo") is True and random.random() < 0.1:
+            state["undo"] = "nothing"
     return from_document(document)
 
 

@@ -7,7 +7,7 @@ queues; and the words in which a rule says why. What may not: which facts follow
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,11 +63,18 @@ class Replayed:
     version: int
 
 
-def replay(machine: type[Machine[Any]] | Definition, journal: str | Path) -> Replayed:
+def replay(
+    machine: type[Machine[Any]] | Definition,
+    journal: str | Path,
+    *,
+    older: Iterable[type[Machine[Any]] | Definition] = (),
+) -> Replayed:
     """Hold an operation's journal against a machine.
 
     Args:
         machine: today's.
+        older: versions that the operation ran before it was upgraded: what it did under one of them is held against that one, and its
+            upgrade is made again. Without them all of it is held against today's.
         journal: what `interlock history ID --json` printed: a path, or the text itself.
 
     Raises:
@@ -94,12 +101,24 @@ def replay(machine: type[Machine[Any]] | Definition, journal: str | Path) -> Rep
     read = read_journal(journal)
     version = started(read).version
     snapshot: Snapshot | None = None
-    records = renamed(read, definition)
+    versions = {one.version: one for one in (*map(definition_of, older), definition)}
+    records = read if len(versions) > 1 else renamed(read, definition)
     for record in records:
-        _again(definition, snapshot, record)
+        own = versions.get(version if snapshot is None else snapshot.version, definition)
+        _again(own, snapshot, _known_upgrades(record, versions, own), versions)
         snapshot = _folded(snapshot, record)
     assert snapshot is not None
     return Replayed(snapshot, len(records), version)
+
+
+def _known_upgrades(record: Record, versions: Mapping[int, Definition], own: Definition) -> Record:
+    """Return a decision without upgrades to versions that are not there: all of it is held against one machine then."""
+    left = tuple(fact for fact in record.facts if not isinstance(fact, f.Upgraded) or _is_step(fact, versions, own))
+    return Record(record.position, record.operation, record.seq, record.at, left)
+
+
+def _is_step(fact: f.Upgraded, versions: Mapping[int, Definition], own: Definition) -> bool:
+    return fact.version in versions and fact.version > own.version
 
 
 def _folded(snapshot: Snapshot | None, record: Record) -> Snapshot:
@@ -115,11 +134,13 @@ def _folded(snapshot: Snapshot | None, record: Record) -> Snapshot:
     return snapshot
 
 
-def _again(machine: Definition, before: Snapshot | None, record: Record) -> None:
+def _again(machine: Definition, before: Snapshot | None, record: Record, versions: Mapping[int, Definition]) -> None:
     """Make a decision again; raise `NoLongerFits` with the first fact that differs."""
+    if not record.facts:
+        return
     furthest = -1
     misfit: tuple[Fact | None, str] = (None, "nothing that the machine knows leads to it")
-    for offer in _offers(machine, record.facts):
+    for offer in _offers(machine, record.facts, versions):
         for input in _inputs(machine, before, record.facts):
             try:
                 facts = decide(machine, before, _offering(input, offer), record.at).facts
@@ -157,8 +178,10 @@ class _AnyQueue(frozenset[str]):
         return True
 
 
-def _offers(machine: Definition, facts: Sequence[Fact]) -> Iterator[i.Offer | None]:
+def _offers(machine: Definition, facts: Sequence[Fact], versions: Mapping[int, Definition]) -> Iterator[i.Offer | None]:
     """Yield the offers that may have come with the input; where nothing was issued, the worker may have had none."""
+    upgraded = next((fact for fact in facts if isinstance(fact, f.Upgraded)), None)
+    written = {} if upgraded is None else {machine.name: versions[upgraded.version]}
     reported = frozenset(
         (machine.name, fact.state)
         for fact in facts
@@ -166,12 +189,12 @@ def _offers(machine: Definition, facts: Sequence[Fact]) -> Iterator[i.Offer | No
     )
     issued = next((fact for fact in facts if isinstance(fact, f.Issued)), None)
     if issued is not None:
-        yield i.Offer(issued.worker, _AnyQueue(("",)), reported)
-    elif not reported:
+        yield i.Offer(issued.worker, _AnyQueue(("",)), reported, written)
+    elif not reported and upgraded is None:
         yield None
     else:
-        yield i.Offer("another", _AnyQueue(("",)), reported)
-        yield i.Offer("another", frozenset(), reported)
+        yield i.Offer("another", _AnyQueue(("",)), reported, written)
+        yield i.Offer("another", frozenset(), reported, written)
 
 
 def _acts(machine: Definition, state: str) -> bool:
@@ -204,7 +227,9 @@ def _inputs(machine: Definition, before: Snapshot | None, facts: Sequence[Fact])
     elif isinstance(before.phase, Beginning):
         for standing in _standings(machine, before.data):
             yield i.Tick(standing=standing)
-    elif isinstance(first, f.TimerFired | f.CutAsked | f.Issued | f.Entered | f.ChildIssued | f.ChildrenStopped):
+    elif isinstance(
+        first, f.TimerFired | f.CutAsked | f.Issued | f.Entered | f.ChildIssued | f.ChildrenStopped | f.Upgraded
+    ):
         yield i.Tick()
 
 

@@ -29,7 +29,7 @@ from interlock.runtime.engine import Interlock
 from interlock.stores.memory import MemoryStore
 from interlock.testing.checks import Acknowledged, broken, held_up_by_stuck
 from interlock.testing.coverage import Follower
-from interlock.testing.machines import random_machine
+from interlock.testing.machines import newer_machine, random_machine
 from interlock.testing.process import Process, View
 from interlock.testing.world import World
 
@@ -48,6 +48,7 @@ class Simulation:
         seed: names everything that happens.
         store: default: a new one in memory.
         reports: whether other code performs some of the states, and reports what came of them.
+        deploys: whether newer versions of the machines come while operations run.
 
     Attributes:
         story: what happened, a line each.
@@ -55,7 +56,7 @@ class Simulation:
         broken: what does not hold; empty if all is well.
     """
 
-    def __init__(self, seed: int, store: MemoryStore | None = None, reports: bool = True) -> None:
+    def __init__(self, seed: int, store: MemoryStore | None = None, reports: bool = True, deploys: bool = True) -> None:
         self.seed = seed
         self.random = Random(seed)
         self.now = 1_000_000.0
@@ -69,7 +70,9 @@ class Simulation:
         self.machines: list[Definition] = []
         for number in range(self.random.randint(1, 3)):
             self.machines.append(random_machine(self.random, f"m{number}", self.machines))
+        self.versions = [*self.machines]
         self.reports = reports
+        self.deploys = deploys
         self.reported = {one.name: self._reported_of(one) for one in self.machines}
         self.processes: list[Process] = []
         self.told: list[Acknowledged] = []
@@ -93,15 +96,14 @@ class Simulation:
 
     # Processes
 
-    def launch(self, queues: Sequence[str]) -> Process:
-        """Start a process with a worker for ``queues``."""
+    def launch(self, queues: Sequence[str], machines: Sequence[Definition] | None = None) -> Process:
+        """Start a process with a worker for ``queues``, which has the actions of ``machines``; default: of the newest versions."""
         name = f"p{len(self.processes)}"
+        machines = [*self.machines] if machines is None else machines
         view = View(self.store, self.random, self, self._count)
 
         def actions(boundary: Callable[[], None]) -> list[Actions[Any]]:
-            return [
-                self.world.actions(machine, name, boundary, self.reported[machine.name]) for machine in self.machines
-            ]
+            return [self.world.actions(machine, name, boundary, self.reported[machine.name]) for machine in machines]
 
         process = Process(name, view, lambda: self.now, actions, queues, self._new_id)
         self.processes.append(process)
@@ -190,6 +192,10 @@ class Simulation:
             process.frozen_until = 0.0
         self.say("", "calm")
         helper = self.launch(QUEUES)
+        for version in range(
+            1, max(one.version for one in self.versions)
+        ):  # what cannot be upgraded needs the actions it had
+            self.launch(QUEUES, [one for one in self.versions if one.version == version and one not in self.machines])
         end = self.now + CALM_SECONDS
         while self.now < end:
             self.run(15)
@@ -215,6 +221,7 @@ class Simulation:
             self._person,
             self._person,
             self._freeze,
+            self._deploy,
             self._launch,
             self._end,
         ]
@@ -314,6 +321,16 @@ class Simulation:
         }
         what = self.random.choice(list(verbs))
         self._ask(self._someone(), verbs[what], f"{what} {operation}")
+
+    def _deploy(self) -> None:
+        """A newer version of a machine comes; processes that start from now on have its actions."""
+        number = self.random.randrange(len(self.machines))
+        old = self.machines[number]
+        if self.deploys and old.version < 4 and not self.reported[old.name]:
+            self.machines[number] = newer_machine(self.random, old)
+            self.versions.append(self.machines[number])
+            self._count("versions deployed")
+            self.launch(QUEUES)
 
     def _freeze(self) -> None:
         process = self._someone()

@@ -13,7 +13,12 @@ from interlock.runtime.actions import Actions, Event
 from interlock.runtime.operation import Operation
 from interlock.testing.machines import CONDITION
 
-__all__ = ["Refusal", "World"]
+__all__ = ["Refusal", "World", "made_in"]
+
+
+def made_in(state: str) -> str:
+    """Return what the things are called that a state makes, whatever a version calls the state: `s1`, then `t1`, ..."""
+    return state[1:]
 
 
 class Refusal(Exception):
@@ -101,11 +106,11 @@ class World:
                 if owned:
                     await self._owns(op)
                 if leaves:
-                    self.things.add((op.id, op.state))
+                    self.things.add((op.id, made_in(op.state)))
                 boundary()
                 outcome = await self._behave(op)
                 if owned and self.random.random() < 0.95:
-                    op.disowns("lock", op.state)
+                    op.disowns("lock", made_in(op.state))
                 self.came_back.add((op.id, op.token))
                 return outcome
             finally:
@@ -114,7 +119,7 @@ class World:
         return act
 
     async def _owns(self, op: Operation[Any]) -> None:
-        receipt = op.owns("lock", op.state)
+        receipt = op.owns("lock", made_in(op.state))
         if self.random.random() < 0.5:
             await receipt
 
@@ -160,9 +165,9 @@ class World:
                 if not self.calm and self.random.random() < 0.25:
                     raise OSError("it cannot be undone now")
                 self.touch(process, op)
-                self.things.discard((op.id, op.state))
-                if any(own.id == op.state for own in op.owned):
-                    op.disowns("lock", op.state)
+                self.things.discard((op.id, made_in(op.state)))
+                if any(own.id == made_in(op.state) for own in op.owned):
+                    op.disowns("lock", made_in(op.state))
                 boundary()
             finally:
                 self.end(process, op)

@@ -1,0 +1,225 @@
+"""Versions compared: what changed, what becomes of operations that stand in each state, and of those that live."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from interlock import Actions, Claim, Final, Interlock, Machine, Refused, State
+from interlock.cli.app import app
+from interlock.definition.compare import compare, unable
+from interlock.definition.document import from_document
+from interlock.definition.machine import Definition
+from tests.rollouts import Rollout, Rollout2, Rollout3
+
+Run = Callable[..., Result]
+ENDS = {name: {"final": name} for name in ("succeeded", "failed", "cancelled")}
+
+
+def machine(version: int, **more: Any) -> Definition:
+    """Return a version of a machine of two acting states with a wait between them, changed as ``more`` says; None removes."""
+    states: dict[str, Any] = {
+        "making": {"initial": True, "undo": True, "timeout": "1m", "then": "waiting"},
+        "waiting": {"on": {"go": "using"}, "after": {"1h": "using"}},
+        "using": {"pivot": True, "retry": {"attempts": "forever"}, "then": "succeeded"},
+    }
+    renames, data = more.pop("renames", {}), more.pop("data", None)
+    for name, state in more.items():
+        if state is None:
+            del states[name]
+        else:
+            states[name] = {**states.get(name, {}), **state}
+    document = {"machine": "thing", "version": version, "states": {**states, **ENDS}}
+    return from_document({**document, **({"renames": renames} if renames else {}), **({"data": data} if data else {})})
+
+
+def verdict(new: Definition, state: str) -> tuple[str, str]:
+    change = compare(machine(1), new).states[state]
+    return change.verdict, "; ".join([*change.what, change.unsafe, *change.lost])
+
+
+def test_the_same_machine_is_the_same_everywhere() -> None:
+    found = compare(machine(1), machine(2))
+    assert {change.verdict for change in found.states.values()} == {"same"} and not found.stranded and not found.added
+
+
+@pytest.mark.parametrize(
+    ("changed", "state", "says"),
+    [
+        ({"making": {"timeout": "2m"}}, "making", "timeout is 2m, was 1m"),
+        (
+            {"waiting": {"on": {"go": "using", "stop": {"rollback": "cancelled"}}}},
+            "waiting",
+            "`stop` is new, to a rollback to `cancelled`",
+        ),
+        ({"waiting": {"after": {"2h": "using"}}}, "waiting", "`after 1h` is gone; `after 2h` is new"),
+        ({"making": {"queue": "host:a"}}, "making", "queue is host:a, was the default one"),
+        ({"using": {"retry": {"attempts": 9}}}, "using", "retry is 9 attempts"),
+    ],
+)
+def test_what_changed_is_told(changed: dict[str, Any], state: str, says: str) -> None:
+    how, what = verdict(machine(2, **changed), state)
+    assert how == "changed" and says in what
+
+
+def test_a_state_that_is_called_otherwise_has_moved() -> None:
+    making = {"initial": True, "undo": True, "timeout": "1m", "then": "waiting"}
+    new = machine(2, making=None, building=making, renames={"making": "building"})
+    change = compare(machine(1), new).states["making"]
+    assert (change.verdict, change.to, compare(machine(1), new).added) == ("moved", "building", ())
+    lost = compare(machine(1), machine(2, making=None, building=making))
+    assert lost.states["making"].verdict == "stranded" and "`renames` does not say" in lost.states["making"].unsafe
+    assert lost.added == ("building",) and lost.states["waiting"].lost == ("making",), (
+        "its step could not be undone later either"
+    )
+
+
+FOREVER = {"retry": {"attempts": "forever"}}
+EARLY_PIVOT = {"initial": True, "pivot": True, **FOREVER, "then": "waiting"}
+UNSAFE: dict[str, tuple[dict[str, Any], str]] = {
+    "gone": ({"waiting": None, "making": {"then": "using"}}, "it is gone"),
+    "not undone": ({"making": {"undo": "nothing"}}, "making"),
+    "of another kind": (
+        {"waiting": None, "making": {"then": "acts"}, "acts": {"undo": "nothing", "then": "using"}, "renames": {"waiting": "acts"}},
+        "it was waiting and is acting now",
+    ),
+    "past the pivot": (
+        {"making": None, "made": EARLY_PIVOT, "using": None, "used": {**FOREVER, "then": "succeeded"},
+         "waiting": {"on": {"go": "used"}, "after": {"1h": "used"}}, "renames": {"making": "made", "using": "used"}},
+        "it stands before the pivot and would stand past it",
+    ),
+    "other data": ({"data": {"zone": "string"}}, "field `zone` is required and may be missing"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", UNSAFE)
+def test_what_is_not_safe_strands_with_the_reason(case: str) -> None:
+    changed, says = UNSAFE[case]
+    how, what = verdict(machine(2, **changed), "waiting")
+    assert how == "stranded" and says in what, what
+
+
+def test_a_lower_version_and_another_machine_are_refused() -> None:
+    with pytest.raises(Refused, match="give the changed machine a higher version"):
+        compare(machine(2), machine(1))
+    with pytest.raises(Refused, match="two machines"):
+        compare(machine(1), Rollout.definition)
+
+
+def test_what_newer_actions_lack_for_an_older_version() -> None:
+    one, two, three = Rollout.definition, Rollout2.definition, Rollout3.definition
+    assert unable(two, three, "perform", "writing") == "" == unable(one, two, "undo", "installing")
+    assert unable(one, two, "perform", "installing") == "they may add `zone`, and version 1 has no such field"
+    assert unable(two, three, "perform", "probing") == "no action is bound to `probing`"
+    assert unable(three, two, "perform", "imaging") == "they were written for version 2"
+
+
+# On the command line, with what lives
+
+
+@dataclass
+class Volume:
+    name: str
+
+
+class Grow(Machine[Volume], version=1):
+    claims = [Claim("volume:{name}")]
+
+    making = State(initial=True, undo=True, then="waiting")
+    waiting = State(on={"go": "using"}, after={"1h": "using"})
+    using = State(undo="nothing", then="used")
+    used = Final("succeeded")
+    failed = Final("failed")
+    cancelled = Final("cancelled")
+
+
+class Grow2(Machine[Volume], version=2, name="grow"):
+    """`waiting` is gone, and nobody says what it became."""
+
+    claims = [Claim("volume:{name}")]
+
+    making = State(initial=True, undo=True, timeout="1m", then="holding")
+    holding = State(on={"go": "using"}, after={"1h": "using"})
+    using = State(undo="nothing", then="used")
+    used = Final("succeeded")
+    failed = Final("failed")
+    cancelled = Final("cancelled")
+
+
+class Grow3(Machine[Volume], version=3, name="grow"):
+    """The same with its name, and with another claim."""
+
+    renames = {"waiting": "holding"}
+    claims = [Claim("disk:{name}")]
+
+    making = State(initial=True, undo=True, timeout="1m", then="holding")
+    holding = State(on={"go": "using"}, after={"1h": "using"})
+    using = State(undo="nothing", then="used")
+    used = Final("succeeded")
+    failed = Final("failed")
+    cancelled = Final("cancelled")
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+    monkeypatch.chdir(tmp_path)
+
+    def invoke(*words: str) -> Result:
+        return CliRunner().invoke(app, list(words))
+
+    yield invoke
+
+
+def said(result: Result, status: int = 0) -> str:
+    assert result.exit_code == status, f"{result.exit_code}: {result.output} {result.exception!r}"
+    return result.output
+
+
+async def leave_some(url: str) -> None:
+    """Leave one operation queued in its first state, and two waiting."""
+    actions = Actions(Grow)
+    actions.perform("making")(lambda op: None)
+    actions.perform("using")(lambda op: None)
+    actions.undo("making")(lambda op: None)
+    async with Interlock(url, [actions]) as interlock:
+        for number in range(2):
+            op = await interlock.start(Grow, name=f"v{number}")
+            async for record in op.watch():
+                if any(getattr(fact, "state", "") == "waiting" for fact in record.facts):
+                    break
+    async with Interlock(url) as interlock:
+        await interlock.start("grow", name="v9")
+
+
+def test_live_operations_are_counted_by_what_becomes_of_them(run: Run) -> None:
+    names = [f"tests.test_compare:{name}" for name in ("Grow", "Grow2", "Grow3")]
+    assert "needs renames: if it is one of holding now" in said(run("compare", *names[:2]), 1)
+    said(run("compare", names[0], names[2]), 0)
+    store = ["--store", "sqlite:///ops.db"]
+    assert "there is no store" in said(run("compare", *names[:2], *store), 2)
+    asyncio.run(leave_some("sqlite:///ops.db"))
+    text = said(run("compare", *names[:2], *store), 1)
+    assert "2  version 1 in waiting: stranded: it is gone" in text and "1  version 1 in making: changed" in text
+    assert "2 of 3 would be stranded" in text
+    found = json.loads(said(run("compare", *names[:2], *store, "--json"), 1))
+    assert {(one["state"], one["verdict"], one["count"]) for one in found["live"]} == {
+        ("waiting", "stranded", 2),
+        ("making", "changed", 1),
+    }
+    assert next(one for one in found["live"] if one["state"] == "waiting")["examples"]
+    claims = said(run("compare", names[0], names[2], *store), 1)
+    assert "it holds `volume:v0`, and version 3 takes `disk:v0`" in claims and "3 of 3 would be stranded" in claims
+    assert "0 of 3 would be stranded" in said(run("compare", names[0], names[0], *store))
+
+
+def test_what_cannot_be_compared_is_said(run: Run) -> None:
+    assert "two machines" in said(run("compare", "tests.test_compare:Grow", "tests.rollouts:Rollout"), 2)
+    assert "higher version" in said(run("compare", "tests.test_compare:Grow2", "tests.test_compare:Grow"), 2)
+    assert run("compare", "tests.test_compare:Nothing", "tests.test_compare:Grow").exit_code == 2
