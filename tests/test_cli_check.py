@@ -117,7 +117,12 @@ def test_sarif(run: Run, tmp_path: Path) -> None:
     log = json.loads(result.output)
     valid(log)
     results = log["runs"][0]["results"]
-    assert [one["ruleId"] for one in results] == [*["dead-timer"] * 3, "no-timeout", *["stuck-after-pivot"] * 2, "dead-end"]
+    assert [one["ruleId"] for one in results] == [
+        *["dead-timer"] * 3,
+        "no-timeout",
+        *["stuck-after-pivot"] * 2,
+        "dead-end",
+    ]
     assert [one["level"] for one in results] == [*["error"] * 3, *["warning"] * 3, "error"]
     steps = results[1]["codeFlows"][0]["threadFlows"][0]["locations"]
     assert steps[-1]["location"]["message"]["text"] == "24h have passed in `a`"
