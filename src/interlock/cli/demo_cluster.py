@@ -22,6 +22,7 @@ from interlock.compute.guest import Line, read
 from interlock.compute.host_drain import HostDrain
 from interlock.compute.hypervisor import RunState
 from interlock.compute.live_migration import LiveMigration
+from interlock.compute.qemu import cluster as named
 from interlock.compute.qemu_fleet import QemuFleet
 from interlock.compute.resize import Resize
 from interlock.interpreter.facts import AttemptLost
@@ -90,6 +91,11 @@ async def play_cluster(stage: Stage, scenes: Sequence[str]) -> Sequence[Proof]:
         async with Interlock(stage.store, machines=MACHINES, by="demo") as interlock:
             for host in HOSTS:
                 stage.say(f"the agent of {host} is process {await cluster.begin(host)}")
+            until = time.monotonic() + PATIENCE_SECONDS
+            while time.monotonic() < until:
+                if set(named(stage.hosts)) == set(HOSTS):  # each agent has named its host
+                    break
+                await asyncio.sleep(0.05)
             for scene in scenes:
                 stage.say("")
                 await SCENES[scene](stage, cluster, interlock)
@@ -211,7 +217,9 @@ async def _some_child(interlock: Interlock, state: str) -> None:
     until = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < until:
         moves = [one for one in (await interlock.list(LiveMigration)).snapshots if one.parent is not None]
-        if any(one.state == state and one.status == "running" for one in moves) or (moves and all(one.ended for one in moves)):
+        if any(one.state == state and one.status == "running" for one in moves) or (
+            moves and all(one.ended for one in moves)
+        ):
             return
         await asyncio.sleep(0.005)
 
