@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +22,7 @@ m1,post-copy,completed,2026-01-01T00:03:00Z
 m2,,queued,2026-01-02T00:00:00Z
 m2,queued,error,2026-01-02T00:00:01Z
 """
+PAGE = Path(__file__).parent.parent / "docs" / "how-to" / "mine-a-history.md"
 Run = Callable[..., Result]
 
 
@@ -101,6 +103,21 @@ def test_what_was_read_and_what_may_be_wrong_with_it_is_told(run: Run, tmp_path:
     assert "Read as moves: record `id`, from `from`, to `to`." in said(result)
     assert "say --value status" in result.stderr and "does `id` name the line?" in result.stderr
     assert "does `" not in run("mine", "two.csv", "--record", "volume").stderr
+
+
+def test_the_how_to_page_shows_what_is_said(run: Run, tmp_path: Path) -> None:
+    blocks = re.findall(r"```(text|console)(?: file=(\S+))?\n(.*?)```", PAGE.read_text(), re.S)
+    output = ""
+    for kind, file, text in blocks:
+        if file:
+            (tmp_path / file).write_text(text)
+        elif kind == "console":
+            words = text.splitlines()[0].removeprefix("$ interlock ").split()
+            result = run(*words)
+            assert result.exit_code == ("# exit 1" in text), result.output
+            output += result.stdout + (tmp_path / "migration.yaml").read_text()
+    shown = [line for kind, file, text in blocks if kind == "text" and not file for line in text.splitlines()]
+    assert len(shown) > 15 and set(shown) <= set(output.splitlines())
 
 
 def test_a_history_of_nothing_conforms_to_nothing(run: Run, tmp_path: Path) -> None:

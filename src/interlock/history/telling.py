@@ -96,7 +96,12 @@ def _conformance_lines(found: Conformance, tally: Tally, history: History) -> It
         yield ""
         yield "states that the machine does not know"
         rows = [
-            (f"`{one.value}`", f"{one.count:,} came", f"{one.resting:,} are in it", f"such as {', '.join(one.records)}")
+            (
+                f"`{one.value}`",
+                f"{one.count:,} came",
+                f"{one.resting:,} {'is' if one.resting == 1 else 'are'} in it",
+                f"such as {', '.join(one.records)}",
+            )
             for one in found.strangers
         ]
         yield from _table(rows)
