@@ -122,7 +122,7 @@ class History:
     ...     print(history.bad)
     Step(record='v1', before=None, after='free', at=1767225600.0)
     Step(record='v1', before='free', after='used', at=1767225660.0)
-    BadLines(count=1, line=4, reason='it has 1 column, the first line has 4')
+    line 4: it has 1 column, the first line has 4
     """
 
     source: str
