@@ -213,6 +213,15 @@ def test_a_quote_that_is_not_closed_loses_its_own_line_only(tmp_path: Path) -> N
         assert history.lines == 1 + 2 * len(good) + 1 + len(more)
 
 
+def test_what_two_stray_quotes_enclose_is_not_lost(tmp_path: Path) -> None:
+    file = tmp_path / "h.csv"
+    good = [f"r{number},a,{number}\n" for number in range(20)]
+    file.write_text("id,status,at\n" + "".join([*good[:5], 'r,"b,1\n', *good[5:15], 'r,"b,2\n', *good[15:]]))
+    steps, history = read(file)
+    assert {step.record for step in steps} >= {f"r{number}" for number in range(20)}
+    assert history.bad.line == 7 and history.bad.reason == "a quote is not closed"
+
+
 def test_names_and_values_that_cannot_be_ones_are_bad(tmp_path: Path) -> None:
     file = tmp_path / "h.jsonl"
     rows: list[tuple[object, object]] = [
