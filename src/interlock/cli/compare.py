@@ -118,12 +118,14 @@ def _plain(found: Comparison) -> dict[str, Any]:
         "states": [asdict(change) for change in found.states.values()],
         "added": list(found.added),
         "data": list(found.data),
+        "claims": list(found.claims),
     }
 
 
 def _told(found: Comparison, old: Definition, new: Definition) -> Iterator[str]:
     yield f"{found.machine}: version {found.old} to version {found.new}"
     yield from (f"  data: {why}" for why in found.data)
+    yield from (f"  claims: {what}" for what in found.claims)
     for change in found.states.values():
         if change.verdict == "same":
             continue
@@ -146,6 +148,8 @@ def _lines(change: Change, added: Sequence[str], old: Definition, new: Definitio
             yield f'needs renames: if it is one of {", ".join(alike)} now, say renames = {{"{change.state}": "{alike[0]}"}}'
     for step in change.lost:
         yield f"`{step}` may have been started, and version {new.version} cannot undo it"
+    if change.claims:
+        yield f"what an operation holds is not what version {new.version} claims: {change.claims}"
     if change.verdict == "stranded":
         goes = (
             f"waits for workers with version {old.version}'s actions: {change.waits}"
