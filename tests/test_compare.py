@@ -16,11 +16,12 @@ from click.testing import CliRunner, Result
 
 from interlock import Actions, Claim, Final, Interlock, Machine, Refused, State
 from interlock.cli.app import app
-from interlock.definition.compare import compare, unable
+from interlock.definition.compare import compare, mistaken, unable
 from interlock.definition.document import from_document
 from interlock.definition.machine import Definition
 from interlock.interpreter.snapshot import Snapshot, fold
 from interlock.interpreter.upgrade import stranded
+from interlock.stores.memory import MemoryStore
 from interlock.testing.machines import newer_machine
 from interlock.testing.simulate import Simulation
 from tests.rollouts import Rollout, Rollout2, Rollout3
@@ -85,7 +86,7 @@ def test_claims_that_come_new_strand_nobody_who_holds_nothing() -> None:
 
 
 def test_what_an_end_hands_over_is_told() -> None:
-    end = Final("succeeded", hands_over=("disk",))
+    end = Final("succeeded", hands_over=("disk",), name="succeeded")
     found = compare(machine(1), replace(machine(2), states={**machine(2).states, "succeeded": end}))
     assert found.states["succeeded"].what == ("it hands over disk, was nothing",)
 
@@ -132,6 +133,30 @@ def test_a_lower_version_and_another_machine_are_refused() -> None:
         compare(machine(2), machine(1))
     with pytest.raises(Refused, match="two machines"):
         compare(machine(1), Rollout.definition)
+
+
+def test_a_name_that_another_state_is_given_is_noticed() -> None:
+    making = {"initial": True, "undo": True, "timeout": "1m", "then": "waiting"}
+    one, two = machine(1), machine(2, making=None, building=making, renames={"making": "building"})
+    kept = machine(3, making=None, raising=making, renames={"making": "raising", "building": "raising"})
+    back = machine(3, renames={"building": "making"})
+    dropped = machine(3, making=None, raising=making, renames={"building": "raising"})
+    for fine in (kept, back, dropped):
+        assert not mistaken([two, one], fine)
+    other = {"undo": "nothing", "then": "waiting"}
+    reused = machine(3, making={**other, "undo": "nothing"}, building={**making, "then": "making"})
+    assert not mistaken([one], reused) and not mistaken([two], reused)
+    assert "state `making` of version 1 has become `building`" in mistaken([two, one], reused)
+
+
+async def test_a_machine_that_takes_one_state_for_another_is_refused_by_the_store() -> None:
+    making = {"initial": True, "undo": True, "timeout": "1m", "then": "waiting"}
+    two = machine(2, making=None, building=making, renames={"making": "building"})
+    three = machine(3, making={"initial": False, "then": "waiting"}, building={**making, "then": "making"})
+    async with Interlock(MemoryStore(), machines=[machine(1), two], worker=False) as interlock:
+        with pytest.raises(Refused, match="version 3: state `making` of version 1 has become `building`"):
+            await interlock.start(three, {})
+        assert await interlock.machines() == (("thing", 1), ("thing", 2))
 
 
 def test_what_newer_actions_lack_for_an_older_version() -> None:
@@ -185,6 +210,13 @@ class Grow(Machine[Volume], version=1):
     making = State(initial=True, undo=True, then="waiting")
     waiting = State(on={"go": "using"}, after={"1h": "using"})
     using = State(undo="nothing", then="used")
+    used = Final("succeeded")
+    failed = Final("failed")
+    cancelled = Final("cancelled")
+
+
+class OtherGrow(Machine[Volume], version=1, name="grow"):
+    making = State(initial=True, undo=True, then="used")
     used = Final("succeeded")
     failed = Final("failed")
     cancelled = Final("cancelled")
@@ -271,6 +303,8 @@ def test_live_operations_are_counted_by_what_becomes_of_them(run: Run) -> None:
     claims = said(run("compare", names[0], names[2], *store), 1)
     assert "it holds `volume:v0`, and version 3 takes `disk:v0`" in claims and "3 of 3 would be stranded" in claims
     assert "0 of 3 would be stranded" in said(run("compare", names[0], names[0], *store))
+    other = said(run("compare", "tests.test_compare:OtherGrow", names[1], *store), 2)
+    assert "version 1 of machine `grow` has another content in this store" in other
 
 
 def test_what_cannot_be_compared_is_said(run: Run) -> None:

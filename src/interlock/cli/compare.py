@@ -11,9 +11,10 @@ import click
 
 from interlock.cli.app import json_option, on_store, say_json
 from interlock.cli.machines import loaded
-from interlock.definition.compare import Change, Comparison
+from interlock.definition.compare import Change, Comparison, mistaken
 from interlock.definition.compare import compare as compared
-from interlock.errors import Unknown
+from interlock.definition.document import to_document
+from interlock.errors import Refused, Unknown
 from interlock.interpreter.snapshot import Status
 from interlock.interpreter.status import STATUS
 from interlock.interpreter.upgrade import stranded
@@ -71,6 +72,16 @@ async def _looked_at(interlock: Interlock, old: Definition, new: Definition) -> 
     """Judge every live operation of the machine that runs an older version."""
     found: dict[tuple[int, str, str, str], _Live] = {}
     versions = {old.version: old}
+    for name, version in await interlock.machines():
+        if name == new.name and version <= new.version:
+            versions[version] = await interlock.definition(name, version)
+    for one in (old, new):
+        if to_document(versions.get(one.version, one)) != to_document(one):
+            what = f"version {one.version} of machine `{one.name}` has another content in this store: give the changed machine a new version"
+            raise Refused(what, machine=one.name, version=one.version)
+    fault = mistaken([*versions.values()], new)
+    if fault:
+        raise Refused(fault, machine=new.name)
     cursor: str | None = None
     while True:
         page = await interlock.list(new.name, LIVE, cursor=cursor, limit=500)

@@ -16,7 +16,7 @@ really done (`interlock.interpreter.upgrade`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
@@ -28,7 +28,7 @@ from interlock.definition.flatten import Row
 from interlock.definition.machine import Definition
 from interlock.errors import Refused
 
-__all__ = ["Change", "Comparison", "Verdict", "compare", "renamed", "unable"]
+__all__ = ["Change", "Comparison", "Verdict", "compare", "mistaken", "renamed", "unable"]
 
 Verdict = Literal["same", "changed", "moved", "stranded", "gone"]
 
@@ -127,6 +127,30 @@ def renamed(new: Definition, state: str) -> str:
     """Return what a state of an older version is called in ``new``; ``""`` if it is gone."""
     name = new.renames.get(state, state)
     return name if name in new.states else ""
+
+
+def mistaken(versions: Sequence[Definition], new: Definition) -> str:
+    """Return which state ``new`` would take for another one; ``""`` if none.
+
+    An operation may be upgraded past the versions between. So ``new`` has to call a state of an old one what they have made of it, one
+    rename after the other.
+
+    Args:
+        versions: the earlier ones that are known, in any order.
+        new: the version that comes.
+    """
+    line = sorted((one for one in versions if one.version < new.version), key=lambda one: one.version)
+    for number, old in enumerate(line):
+        for state in old.states:
+            name = state
+            for one in (*line[number + 1 :], new):
+                name = renamed(one, name) if name else ""
+            if name and renamed(new, state) not in ("", name):
+                return (
+                    f"state `{state}` of version {old.version} has become `{name}` by the versions between, and version {new.version} "
+                    f"takes it for `{renamed(new, state)}`: keep the earlier `renames`, and never give a name to another state"
+                )
+    return ""
 
 
 def unable(machine: Definition, written: Definition, kind: str, state: str) -> str:

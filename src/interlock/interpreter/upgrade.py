@@ -5,7 +5,7 @@
 2. Its state is there under the same or its new name, is of the same kind, and on the same side of the pivot.
 3. Every step on its undo list is there, can be undone, and can be told from the others.
 4. What people asked of it is kept: breakpoints and held signals still mean something, and its data fits. What it holds is what the new
-   version claims.
+   version claims, or it holds nothing.
 5. Its stay goes on: timers run from when it entered the state, as the new version has them. If one of them would be over already, the
    operation is not upgraded there: an upgrade alone makes nothing late. The idempotency key of its attempts stays what it was.
 """
