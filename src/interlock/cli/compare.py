@@ -75,10 +75,10 @@ async def _looked_at(interlock: Interlock, old: Definition, new: Definition) -> 
     for name, version in await interlock.machines():
         if name == new.name and version <= new.version:
             versions[version] = await interlock.definition(name, version)
-    for one in (old, new):
-        if to_document(versions.get(one.version, one)) != to_document(one):
-            what = f"version {one.version} of machine `{one.name}` has another content in this store: give the changed machine a new version"
-            raise Refused(what, machine=one.name, version=one.version)
+    for given in (old, new):
+        if to_document(versions.get(given.version, given)) != to_document(given):
+            what = f"version {given.version} of machine `{given.name}` has another content in this store"
+            raise Refused(f"{what}: give the changed machine a new version", machine=given.name, version=given.version)
     fault = mistaken([*versions.values()], new)
     if fault:
         raise Refused(fault, machine=new.name)
