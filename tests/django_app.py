@@ -44,6 +44,12 @@ class Volume(Machine[Any]):
     gone = Final("succeeded")
 
 
+class Power(Machine[Any]):
+    off = State(initial=True, to=["on"])
+    on = State(to=["off", "broken"])
+    broken = Final("failed")
+
+
 class Owner(models.Model):  # type: ignore[misc, unused-ignore]  # Django is untyped
     name = models.CharField(max_length=20)
 
@@ -117,6 +123,16 @@ class Pair(models.Model):  # type: ignore[misc, unused-ignore]
         app_label = "guarded"
 
 
+class Twin(models.Model):  # type: ignore[misc, unused-ignore]
+    """Two guarded fields: one enforced, one observed."""
+
+    status = models.CharField(max_length=20, default="free")
+    power = models.CharField(max_length=20, default="off")
+
+    class Meta:
+        app_label = "guarded"
+
+
 class Seen(models.Model):  # type: ignore[misc, unused-ignore]
     """Observed."""
 
@@ -127,9 +143,10 @@ class Seen(models.Model):  # type: ignore[misc, unused-ignore]
         app_label = "guarded"
 
 
-MODELS = (Owner, Move, Record, Large, Odd, Begun, Pair, Seen)
-for each in (Record, Odd, Begun, Pair):
+MODELS = (Owner, Move, Record, Large, Odd, Begun, Pair, Twin, Seen)
+for each in (Record, Odd, Begun, Pair, Twin):
     guard(each.status, Volume, audit=Move)
+twin = guard(Twin.power, Power, mode="observe", audit=Move)
 seen = guard(Seen.status, Volume, mode="observe")
 BACKENDS = {"sqlite": "sqlite3", "postgresql": "postgresql", "mysql": "mysql"}
 
@@ -195,7 +212,7 @@ def _forget() -> None:
 def fresh() -> None:
     """Record 1 is ``free``, record 2 is ``used``; nothing is written down, nothing was seen."""
     with connection.cursor() as cursor:
-        for model in (Large, Record, Odd, Begun, Pair, Seen, Move, Owner):
+        for model in (Large, Record, Odd, Begun, Pair, Twin, Seen, Move, Owner):
             cursor.execute(f"DELETE FROM {model._meta.db_table}")
         for model in (Record, Seen):
             cursor.execute(

@@ -6,6 +6,7 @@ interlock explore tests.explored_moves:moves
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from interlock import Actions
@@ -80,6 +81,18 @@ def exploring(actions: Callable[[Hosts], Actions[Any]]) -> Exploration[Hosts]:
     )
 
 
+def pulling(actions: Callable[[Hosts], Actions[Any]]) -> Exploration[Hosts]:
+    one = exploring(actions)
+    return replace(
+        one,
+        operations=[
+            Start(LiveMigration, instance="vm-1", source=A, destination=B, bytes_per_second=RATE, postcopy=True)
+        ],
+        signals=["postcopy"],
+    )
+
+
+pulled = pulling(lambda hosts: live_migration(hosts.hypervisor))
 moves = exploring(lambda hosts: live_migration(hosts.hypervisor))
 
 

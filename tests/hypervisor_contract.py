@@ -276,6 +276,31 @@ class HypervisorContract:
         assert await rig.hypervisor.where(VM) == {A: RunState.LEFT, B: RunState.RUNNING}
         await rig.lives_on()
 
+    async def test_pulled_it_goes_on_before_its_memory_is_there(self, rig: Rig) -> None:
+        hypervisor = rig.hypervisor
+        await hypervisor.boot(STUBBORN, A)
+        uri = (await hypervisor.prepare(VM, B, FIRST, postcopy=True)).uri
+        await hypervisor.start_copy(VM, A, uri, FIRST, bytes_per_second=STUBBORN_RATE, postcopy=True)
+        for _ in range(2):
+            await hypervisor.pull(VM, A, B, FIRST)
+        assert (await hypervisor.where(VM))[B] is RunState.RUNNING
+        with pytest.raises(Unsafe, match="has left"):
+            await hypervisor.cancel_copy(VM, A, FIRST)
+        with pytest.raises(StaleToken):
+            await hypervisor.pull(VM, A, B, Permit("m1", 0))
+        for _ in range(2):
+            await hypervisor.remove_source(VM, A, B, FIRST)
+        await hypervisor.pull(VM, A, B, FIRST)
+        assert await hypervisor.where(VM) == RUNS_AT_B
+        await rig.lives_on()
+
+    async def test_nothing_is_pulled_without_a_copy(self, rig: Rig) -> None:
+        await rig.hypervisor.boot(SMALL, A)
+        await rig.hypervisor.prepare(VM, B, FIRST, postcopy=True)
+        with pytest.raises(CopyFailed, match="no copy was ever started"):
+            await rig.hypervisor.pull(VM, A, B, FIRST)
+        assert (await rig.hypervisor.where(VM))[A] is RunState.RUNNING
+
     async def test_unsuitable(self, rig: Rig) -> None:
         hypervisor = rig.hypervisor
         with pytest.raises(Unsuitable, match="it does not run there"):

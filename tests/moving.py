@@ -49,9 +49,9 @@ async def fleet(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         assert qemus_of(tmp_path) == []
 
 
-def engine(tmp_path: Path, *actions: Actions[Any]) -> Interlock:
+def engine(tmp_path: Path, *actions: Actions[Any], **settings: Any) -> Interlock:
     queues = ("", *(f"host:{host}" for host in (A, B, C)))
-    return Interlock(f"sqlite:///{tmp_path}/ops.db", actions=actions, queues=queues, poll_seconds=0.05)
+    return Interlock(f"sqlite:///{tmp_path}/ops.db", actions=actions, queues=queues, poll_seconds=0.05, **settings)
 
 
 async def ended(move: Handle[Any], status: str, state: str | None = None) -> Snapshot:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.db import transaction
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -38,6 +39,18 @@ def test_a_move_is_written_down_with_its_time_in_utc_and_its_reason(database: st
     assert (row.by, row.reason) == ("b" * 300, "r" * 1000)
     assert row.at.tzinfo and timedelta(0) <= datetime.now(UTC) - row.at < timedelta(minutes=1)
     assert str(row) == "1: free -> used"
+
+
+def test_who_and_why_reach_what_async_code_writes(database: str) -> None:
+    async def move() -> None:
+        with because("drained", by="bob"):
+            record = await Record.objects.aget(pk=1)
+            record.status = "used"
+            await record.asave()
+
+    async_to_sync(move)()
+    row = Move.objects.get()
+    assert (row.came_from, row.went_to, row.by, row.reason) == ("free", "used", "bob", "drained")
 
 
 def test_without_a_reason_both_are_empty_and_a_creation_came_from_nothing(database: str) -> None:

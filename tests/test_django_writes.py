@@ -15,7 +15,22 @@ from django.db.models.functions import Concat
 from interlock import IllegalMove, Refused
 from interlock.errors import Conflict
 from interlock.guards.django_watch import WATCHED
-from tests.django_app import Colour, Large, Move, Odd, Owner, Pair, Record, Seen, fresh, held, history, servers
+from tests.django_app import (
+    Colour,
+    Large,
+    Move,
+    Odd,
+    Owner,
+    Pair,
+    Record,
+    Seen,
+    Twin,
+    fresh,
+    held,
+    history,
+    servers,
+    twin,
+)
 
 Write = Callable[[str, threading.Barrier], None]
 Outcomes = dict[str, Exception | None]
@@ -301,6 +316,24 @@ def test_a_key_of_two_fields(database: str) -> None:
     assert sorted(history()[:2]) == [("a,1", None, "free"), ("b,1", None, "free")]
     assert sorted(history()[2:4]) == [("a,1", "free", "used"), ("b,1", "free", "used")]
     assert history()[4:] == [("a,1", "used", "ending")]
+
+
+def test_two_fields_of_a_row_are_each_judged_by_its_own_guard(database: str) -> None:
+    Twin.objects.create(pk=1)
+    twin._seen.clear()
+    Move.objects.all().delete()
+    with pytest.raises(IllegalMove):
+        Twin.objects.update(status="gone", power="on")
+    made: Any = Twin.objects.get(pk=1)
+    assert (made.status, made.power, history()) == ("free", "off", [])
+    assert Twin.objects.update(status="used", power="broken") == 1
+    assert [(one.current, one.wanted, one.count) for one in twin.sightings()] == [("off", "broken", 1)]
+    moves = Move.objects.order_by("seq").values_list("machine", "record", "came_from", "went_to")
+    assert sorted(moves) == [("power", "1", "off", "broken"), ("volume", "1", "free", "used")]
+    made.refresh_from_db()
+    made.power = "off"
+    made.save()
+    assert Twin.objects.values_list("status", "power").get() == ("used", "off"), "what is observed is never refused"
 
 
 # Observing

@@ -8,7 +8,7 @@ from interlock.compute.fake_hypervisor import FakeHypervisor
 from interlock.compute.live_migration import live_migration
 from interlock.exploring.explore import explore
 from interlock.exploring.scenario import Exploration
-from tests.explored_moves import A, B, Forgetful, Hosts, Trusting, exploring, moves
+from tests.explored_moves import A, B, Forgetful, Hosts, Trusting, exploring, moves, pulled
 
 
 @pytest.mark.slow
@@ -17,6 +17,12 @@ def test_no_single_mishap_and_no_pair_of_a_sample_harms_a_guest() -> None:
     assert report.finding is None, str(report)
     assert report.singles[0] == report.singles[1] and report.pairs[0] > 100, report.coverage()
     assert set(report.ends) == {"succeeded", "failed", "cancelled", "stuck"}
+
+
+@pytest.mark.slow
+def test_no_mishap_in_a_post_copy_doubles_a_guest() -> None:
+    report = explore(pulled, depth=1, seconds=6)
+    assert report.finding is None and report.singles[0] == report.singles[1], str(report)
 
 
 @pytest.mark.nightly

@@ -15,7 +15,7 @@ from interlock.compute.guest import prove
 from interlock.compute.hypervisor import Guest, GuestLost, Hypervisor, RunState
 from interlock.compute.live_migration import LiveMigration, live_migration
 from interlock.compute.qemu_host import QemuHosts
-from interlock.interpreter.facts import AttemptLost, Issued, Undone
+from interlock.interpreter.facts import AttemptLost, Entered, Issued, Undone
 from interlock.interpreter.snapshot import Snapshot
 from interlock.runtime.engine import Handle
 from interlock.testing import Kit, KitOperation, Way, collecting
@@ -122,6 +122,21 @@ async def test_force_ends_a_slow_copy_at_once(hypervisor: Hypervisor, tmp_path: 
     await alive(hypervisor)
 
 
+async def test_a_guest_that_is_pulled_goes_on_before_its_memory_is_there(
+    hypervisor: Hypervisor, tmp_path: Path
+) -> None:
+    async with engine(tmp_path, hypervisor) as interlock:
+        data = {"instance": "vm-1", "source": A, "destination": B, "bytes_per_second": 1 << 20, "postcopy": True}
+        move = await interlock.start(LiveMigration, data)
+        await copying(move, hypervisor)
+        await move.signal("postcopy")
+        after = await move.finished(timeout=60)
+        entered = [fact.state for record in await move.history() for fact in record.facts if isinstance(fact, Entered)]
+    assert after.status == "succeeded" and "pulling" in entered and "switching" not in entered
+    assert await hypervisor.where("vm-1") == {B: RunState.RUNNING}
+    await alive(hypervisor)
+
+
 async def test_a_handed_over_copy_goes_on_under_another_worker(hypervisor: Hypervisor, tmp_path: Path) -> None:
     """The first engine gives up in the middle, as a stopped worker does when its grace is over; the copy itself goes on."""
     first = Interlock(
@@ -174,10 +189,16 @@ class Hosts:
         self.kit = Kit(live_migration(self.fake))
         asyncio.run(self.fake.boot(GUEST, A))
 
-    def move(self, bytes_per_second: int | None = None, source: str = A, destination: str = B) -> KitOperation:
-        return self.kit.start(
-            instance="vm-1", source=source, destination=destination, bytes_per_second=bytes_per_second
-        )
+    def move(
+        self, bytes_per_second: int | None = None, source: str = A, destination: str = B, postcopy: bool = False
+    ) -> KitOperation:
+        data = {
+            "source": source,
+            "destination": destination,
+            "bytes_per_second": bytes_per_second,
+            "postcopy": postcopy,
+        }
+        return self.kit.start(instance="vm-1", **data)
 
     def slowly(self) -> KitOperation:
         """Begin a move, and return in the middle of its copy."""
@@ -210,6 +231,22 @@ def forced(hosts: Hosts) -> None:
     hosts.kit.advance("1s")
     move.signal("force")
     hosts.ended(move, "succeeded", "completed", [], B)
+
+
+def pulled(hosts: Hosts) -> None:
+    move = hosts.move(1 << 20, postcopy=True)
+    hosts.kit.advance("1s")
+    move.signal("postcopy")
+    hosts.ended(move, "succeeded", "completed", [], B)
+    assert move.attempts("pulling") == 1
+
+
+def pulled_where_it_may_not(hosts: Hosts) -> None:
+    move = hosts.move(1 << 20)
+    hosts.kit.advance("1s")
+    move.signal("postcopy")
+    hosts.ended(move, "succeeded", "completed", [], B)
+    assert move.attempts("pulling") == 0
 
 
 def aborted(hosts: Hosts) -> None:
@@ -270,9 +307,9 @@ def cancelled_in_the_copy(hosts: Hosts) -> None:
 
 
 STORIES = [
-    moved, not_there, forced, aborted, unreachable_when_checked, unreachable_when_prepared, destination_dies,
-    check_takes_too_long, preparing_takes_too_long, copy_falls_silent, cancelled_when_checked, cancelled_when_prepared,
-    cancelled_in_the_copy,
+    moved, not_there, forced, pulled, pulled_where_it_may_not, aborted, unreachable_when_checked,
+    unreachable_when_prepared, destination_dies, check_takes_too_long, preparing_takes_too_long, copy_falls_silent,
+    cancelled_when_checked, cancelled_when_prepared, cancelled_in_the_copy,
 ]  # fmt: skip
 
 

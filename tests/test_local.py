@@ -8,6 +8,7 @@ import pytest
 
 from interlock import Actions, Refused
 from interlock.compute import local
+from interlock.compute.every_move import MOVES
 from interlock.compute.fake_hypervisor import FakeHypervisor
 from interlock.compute.live_migration import LiveMigration
 
@@ -19,6 +20,16 @@ def test_actions_are_bound_to_the_directory(tmp_path: Path, monkeypatch: pytest.
     assert (
         isinstance(actions, Actions) and actions.definition is LiveMigration.definition and actions.mismatches() == ()
     )
+
+
+def test_every_move_has_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(local.HOSTS, str(tmp_path / "hosts"))
+    monkeypatch.setenv(local.SIMULATED, "1")
+    for name in MOVES:
+        actions = getattr(local, name)
+        assert actions.definition.name == name.replace("_", "-") and actions.mismatches() == ()
+    with pytest.raises(AttributeError, match="did you mean `resize`"):
+        _ = local.resise
 
 
 def test_without_a_directory_it_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,9 @@ from typing import Any, get_args
 
 import interlock
 from interlock import errors
+from interlock.compute.every_move import every_move
+from interlock.compute.fake_fleet import FakeFleet
+from interlock.compute.fake_world import FakeWorld
 from interlock.compute.live_migration import LiveMigration
 from interlock.definition.document import write_document
 from interlock.definition.draw import draw
@@ -28,6 +31,7 @@ def generate() -> dict[str, str]:
         "docs/reference/errors.md": NOTE + errors_page(),
         "docs/reference/python.md": NOTE + python_page(),
         **live_migration_pages(),
+        "docs/reference/moves.md": NOTE + moves_page(),
     }
 
 
@@ -40,6 +44,18 @@ def live_migration_pages() -> dict[str, str]:
         "docs/reference/live-migration.md": NOTE + text + document,
         "docs/reference/live-migration.svg": draw(machine, "svg"),
     }
+
+
+def moves_page() -> str:
+    """Return the page of every move of a guest, each machine explained and drawn."""
+    machines = [actions.definition for actions in every_move(FakeFleet(FakeWorld()))]
+    lines = ["# Every move of a guest", "", "Why they are so: [every move](../explanation/moves.md).", ""]
+    for machine in machines:
+        if machine is LiveMigration.definition:
+            continue
+        text = explain(machine).replace("\n#", "\n##")
+        lines += [f"#{text.rstrip()}", "", "```mermaid", draw(machine, "mermaid").rstrip(), "```", ""]
+    return "\n".join(lines)
 
 
 def first_sentence(thing: Any) -> str:

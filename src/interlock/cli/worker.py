@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import signal
 import sys
+from contextlib import ExitStack
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -33,7 +35,19 @@ def bound(target: str) -> Actions[object]:
 
 
 @click.command()
-@click.argument("targets", nargs=-1, required=True, metavar="MODULE:ACTIONS...")
+@click.argument("targets", nargs=-1, metavar="[MODULE:ACTIONS]...")
+@click.option(
+    "--actions",
+    "agents",
+    multiple=True,
+    metavar="MODULE",
+    help="A module of a host agent, such as interlock.compute.qemu: all its actions, over --state-dir.",
+)
+@click.option(
+    "--state-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where the agents of a cluster keep what they share.",
+)
 @click.option(
     "--queue",
     "queues",
@@ -62,6 +76,8 @@ def bound(target: str) -> Actions[object]:
 @json_option
 def worker(
     targets: tuple[str, ...],
+    agents: tuple[str, ...],
+    state_dir: Path | None,
     queues: tuple[str, ...],
     max_running: int,
     lease_seconds: float,
@@ -76,7 +92,34 @@ def worker(
 
     \b
     Example:  interlock worker volumes:resize --queue "" --queue host:compute-1
+              interlock worker --actions interlock.compute.qemu --state-dir /srv/guests --queue host:compute-1
     """
+    if not targets and not agents:
+        raise click.UsageError("name actions: MODULE:ACTIONS, or --actions MODULE with --state-dir")
+    if agents and state_dir is None:
+        raise click.UsageError("--actions needs --state-dir: where the agents of a cluster keep what they share")
+    with ExitStack() as owned:
+        actions = [bound(target) for target in targets]
+        for agent in agents:
+            assert state_dir is not None
+            with imported(agent):
+                module = import_module(agent)
+            if not hasattr(module, "actions_in"):
+                raise Refused(f"`{agent}` is no module of a host agent: it has no `actions_in`")
+            owned.enter_context(module.owned_hosts(state_dir, queues))
+            actions += module.actions_in(state_dir)
+        _serve(actions, queues, max_running, lease_seconds, grace_seconds, store, as_document)
+
+
+def _serve(
+    actions: list[Actions[object]],
+    queues: tuple[str, ...],
+    max_running: int,
+    lease_seconds: float,
+    grace_seconds: float,
+    store: str,
+    as_document: bool,
+) -> None:
     import asyncio
     import logging
 
@@ -85,7 +128,6 @@ def worker(
     logging.basicConfig(
         level=logging.INFO if as_document else logging.WARNING, format="%(asctime)s %(message)s", stream=sys.stderr
     )
-    actions = [bound(target) for target in targets]
 
     async def serve() -> None:
         loop, stop = asyncio.get_running_loop(), asyncio.Event()

@@ -20,7 +20,7 @@ from interlock.compute.hypervisor import (
     checked_name,
 )
 
-__all__ = ["FakeFleet"]
+__all__ = ["FakeFleet", "FakeWorld"]
 
 
 class FakeFleet(FakeHypervisor):
@@ -54,13 +54,13 @@ class FakeFleet(FakeHypervisor):
             self._welcome(world, destination, instance)
         await super().check(instance, source, destination)
 
-    async def prepare(self, instance: str, host: str, permit: Permit) -> Incoming:
+    async def prepare(self, instance: str, host: str, permit: Permit, *, postcopy: bool = False) -> Incoming:
         async with self._open() as world:
             self._reach(world, host, instance)
             process = world.find(instance, host)
             if process is None or process.migration != permit.migration:
                 self._welcome(world, host, instance)
-        return await super().prepare(instance, host, permit)
+        return await super().prepare(instance, host, permit, postcopy=postcopy)
 
     async def where(self, instance: str) -> Mapping[str, RunState]:
         await self._sleep(self._latency_seconds)

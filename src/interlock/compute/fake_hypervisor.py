@@ -121,7 +121,7 @@ class FakeHypervisor:
                 what = f"it has a process there that is {living[destination].state}"
                 raise _error(Unsuitable, destination, instance, what, "remove that one first")
 
-    async def prepare(self, instance: str, host: str, permit: Permit) -> Incoming:
+    async def prepare(self, instance: str, host: str, permit: Permit, *, postcopy: bool = False) -> Incoming:
         async with self._verb("prepare", host, instance, permit) as world:
             if instance not in world.guests:
                 raise _error(Unsuitable, host, instance, "no guest of this name was ever booted", "boot it first")
@@ -152,7 +152,14 @@ class FakeHypervisor:
             return True
 
     async def start_copy(
-        self, instance: str, source: str, uri: str, permit: Permit, *, bytes_per_second: int | None = None
+        self,
+        instance: str,
+        source: str,
+        uri: str,
+        permit: Permit,
+        *,
+        bytes_per_second: int | None = None,
+        postcopy: bool = False,
     ) -> Phase:
         async with self._verb("start_copy", source, instance, permit) as world:
             self._holder(world, source, instance)
@@ -215,18 +222,31 @@ class FakeHypervisor:
                 settled(progress, host=source, instance=instance)
                 copy = world.copies[instance]
                 if progress.phase is Phase.READY and arrived is not None:
-                    copy.phase = Phase.COMPLETED.value
-                    holder.hold(self._clock(), RunState.LEFT)
-                    arrived.first, arrived.counter = holder.counter + 1, holder.counter
-                    arrived.nonce, arrived.disk = holder.nonce, holder.disk
-                    arrived.ram, arrived.cpus = holder.ram, holder.cpus
-                    arrived.run(self._clock())
+                    world.hand_over(copy, holder, arrived, Phase.COMPLETED, self._clock())
                     return
                 copy.bytes_per_second, copy.dirty_bytes_per_second = _UNLIMITED_BYTES_PER_SECOND, 0.0
             await self._sleep(_POLL_SECONDS)
         raise _error(
             HostUnreachable, source, instance, "the copy does not end: the clock stands still", "move the clock"
         )
+
+    async def pull(self, instance: str, source: str, destination: str, permit: Permit) -> None:
+        for _ in range(_ROUNDS_LIMIT):
+            async with self._verb("pull", source, instance, permit) as world:
+                self._admit(world, destination, instance, permit)
+                copy, arrived = world.copies.get(instance), world.living(instance).get(destination)
+                if copy is not None and copy.phase in (Phase.PULLING, Phase.COMPLETED):
+                    if arrived is None:
+                        what = "it was in two places, and one of them is gone"
+                        raise _error(GuestLost, destination, instance, what, "boot it again from its disk")
+                    copy.phase = Phase.COMPLETED.value
+                    return
+                holder = self._holder(world, source, instance)
+                settled(_progress(world, instance, source), host=source, instance=instance)
+                if copy is not None and arrived is not None:
+                    world.hand_over(copy, holder, arrived, Phase.PULLING, self._clock())
+            await self._sleep(_POLL_SECONDS)
+        raise _error(HostUnreachable, source, instance, "its memory does not arrive", "try again")
 
     async def force(self, instance: str, source: str, permit: Permit) -> None:
         async with self._verb("force", source, instance, permit) as world:

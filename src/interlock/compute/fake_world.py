@@ -170,10 +170,19 @@ class FakeWorld:
             if ready_at is not None and source is not None:
                 source.hold(ready_at, RunState.PAUSED)
 
+    def hand_over(self, copy: Copy, source: Process, destination: Process, phase: Phase, now: float) -> None:
+        """Let a guest go on at its destination; its source keeps an empty shell, or memory that is still to be sent."""
+        copy.phase = phase.value
+        source.hold(now, RunState.LEFT.value)
+        destination.first, destination.counter = source.counter + 1, source.counter
+        destination.nonce, destination.disk = source.nonce, source.disk
+        destination.ram, destination.cpus = source.ram, source.cpus
+        destination.run(now)
+
     def end_copy(self, instance: str, phase: Phase, error: str, now: float) -> None:
         """End a copy under way without success: the guest runs on at its source, the destination ends."""
         copy = self.copies.get(instance)
-        if copy is None or Phase(copy.phase).ended:
+        if copy is None or Phase(copy.phase).ended or copy.phase == Phase.PULLING:
             return
         copy.phase, copy.error = phase.value, error
         source, destination = self.find(instance, copy.source), self.find(instance, copy.destination)
@@ -194,4 +203,5 @@ class FakeWorld:
             destination = self.find(process.instance, copy.destination)
             if destination is not None:
                 destination.hold(now, "dead")
-            copy.phase, copy.error = Phase.FAILED.value, "the source died"
+            if copy.phase != Phase.PULLING:
+                copy.phase, copy.error = Phase.FAILED.value, "the source died"

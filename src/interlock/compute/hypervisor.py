@@ -174,6 +174,8 @@ class Phase(StrEnum):
     READY = "ready"
     """All is copied but what changes in the last instant: the guest is held and waits for the switch."""
     SWITCHING = "switching"
+    PULLING = "pulling"
+    """The guest runs at its destination, and gets the rest of its memory from its source as it needs it."""
     COMPLETED = "completed"
     CANCELLING = "cancelling"
     CANCELLED = "cancelled"
@@ -245,7 +247,7 @@ class Hypervisor(Protocol):
         """Raise `Unsuitable` unless the guest runs at the source and could go to the destination. Changes nothing."""
         ...
 
-    async def prepare(self, instance: str, host: str, permit: Permit) -> Incoming:
+    async def prepare(self, instance: str, host: str, permit: Permit, *, postcopy: bool = False) -> Incoming:
         """Start a destination that listens for the guest, or find the one that this migration has already started.
 
         A spent or foreign one that does not hold the guest is replaced. `Unsuitable` if the guest is there already.
@@ -257,7 +259,14 @@ class Hypervisor(Protocol):
         ...
 
     async def start_copy(
-        self, instance: str, source: str, uri: str, permit: Permit, *, bytes_per_second: int | None = None
+        self,
+        instance: str,
+        source: str,
+        uri: str,
+        permit: Permit,
+        *,
+        bytes_per_second: int | None = None,
+        postcopy: bool = False,
     ) -> Phase:
         """Start to copy the guest to ``uri`` and return the phase it is in: a copy under way or done is left alone.
 
@@ -279,6 +288,14 @@ class Hypervisor(Protocol):
 
     async def switch_over(self, instance: str, source: str, destination: str, permit: Permit) -> None:
         """Hand the guest over, and return when it runs at the destination. A copy still under way is forced to its end."""
+        ...
+
+    async def pull(self, instance: str, source: str, destination: str, permit: Permit) -> None:
+        """Let the guest go on at the destination before its memory is there, and return when all of it is.
+
+        Source and destination must have been told of ``postcopy``. Until then the guest is in two places: it does not survive the loss
+        of either.
+        """
         ...
 
     async def force(self, instance: str, source: str, permit: Permit) -> None:

@@ -6,6 +6,7 @@
 | preparing | a destination process that listens for the guest | tear it down |
 | copying | its memory goes over while it runs; held when only the last instant is left | cancel the copy; it runs at its source |
 | switching | the guest goes on at the destination: the point of no return | - |
+| pulling | the same by post-copy: it goes on there first, and its memory follows | - |
 | cleaning | what is left at the source is removed | - |
 
 A copy goes on inside the hypervisor when whoever watched it dies. So copying's `recover` does not begin again: it looks, and attaches to
@@ -17,7 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from interlock import Actions, Claim, Event, Final, Machine, Operation, Retry, Rollback, State
+from interlock import Actions, Claim, Event, Final, Machine, Operation, Retry, Rollback, State, When
 from interlock.compute.hypervisor import Hypervisor, Permit, Unsuitable
 
 __all__ = ["LiveMigration", "Move", "live_migration"]
@@ -30,6 +31,8 @@ class Move:
     Attributes:
         instance, source, destination: names of the guest and of the two hosts.
         bytes_per_second: limit of the copy's rate; None: as fast as it goes.
+        postcopy: whether the signal `postcopy` may let the guest go on at the destination before its memory is there. Then it cannot be
+            undone, and the loss of either host is that of the guest. Where it may not, the signal does what `force` does.
         port, uri: where the destination listens, once it does.
         reason: why the guest cannot go there, if it cannot.
     """
@@ -38,6 +41,7 @@ class Move:
     source: str
     destination: str
     bytes_per_second: int | None = None
+    postcopy: bool = False
     port: int | None = None
     uri: str | None = None
     reason: str = ""
@@ -71,7 +75,11 @@ class LiveMigration(Machine[Move], version=1):
         heartbeat="10s",
         timeout="30m",
         then="switching",
-        on={"abort": Rollback("cancelled"), "force": "switching"},
+        on={
+            "abort": Rollback("cancelled"),
+            "force": "switching",
+            "postcopy": [When("postcopy_allowed", "pulling"), "switching"],
+        },
         description="memory goes over while the guest runs",
     )
     switching = State(
@@ -81,6 +89,14 @@ class LiveMigration(Machine[Move], version=1):
         timeout="5m",
         then="cleaning",
         description="the guest goes on at the destination",
+    )
+    pulling = State(
+        queue="host:{source}",
+        pivot=True,
+        retry=Retry(10, errors={"GuestLost": Retry(1), "Unsafe": Retry(1)}),
+        timeout="30m",
+        then="cleaning",
+        description="the guest goes on at the destination, and its memory follows",
     )
     cleaning = State(
         queue="host:{source}",
@@ -96,7 +112,8 @@ class LiveMigration(Machine[Move], version=1):
     cancelled = Final("cancelled", description="the guest runs at its source; nothing is left at the destination")
 
     accepts = {
-        "stuck-after-pivot:switching": "where the guest runs after ten attempts, or whether it was lost, is for a person to see"
+        "stuck-after-pivot:switching": "where the guest runs after ten attempts, or whether it was lost, is for a person to see",
+        "stuck-after-pivot:pulling": "where the guest runs after ten attempts, or whether it was lost, is for a person to see",
     }
     views = {"v1": {"ACTIVE": ["completed", "refused", "failed", "cancelled"], "MIGRATING": ...}}
 
@@ -116,7 +133,9 @@ def live_migration(hypervisor: Hypervisor) -> Actions[Move]:
 
     @actions.perform(LiveMigration.preparing)
     async def prepare_destination(op: Operation[Move]) -> dict[str, Any]:
-        incoming = await hypervisor.prepare(op.data.instance, op.data.destination, permit(op))
+        incoming = await hypervisor.prepare(
+            op.data.instance, op.data.destination, permit(op), postcopy=op.data.postcopy
+        )
         return {"uri": incoming.uri, "port": incoming.port}
 
     @actions.undo(LiveMigration.preparing)
@@ -128,7 +147,12 @@ def live_migration(hypervisor: Hypervisor) -> Actions[Move]:
         move = op.data
         assert move.uri is not None, "preparing says where the destination listens"
         await hypervisor.start_copy(
-            move.instance, move.source, move.uri, permit(op), bytes_per_second=move.bytes_per_second
+            move.instance,
+            move.source,
+            move.uri,
+            permit(op),
+            bytes_per_second=move.bytes_per_second,
+            postcopy=move.postcopy,
         )
         async for progress in hypervisor.watch(move.instance, move.source):
             op.progress(progress.fraction * progress.total, progress.total, "bytes", progress.phase.value)
@@ -143,6 +167,14 @@ def live_migration(hypervisor: Hypervisor) -> Actions[Move]:
     @actions.perform(LiveMigration.switching)
     async def switch_over(op: Operation[Move]) -> None:
         await hypervisor.switch_over(op.data.instance, op.data.source, op.data.destination, permit(op))
+
+    @actions.when("postcopy_allowed")
+    def postcopy_allowed(op: Operation[Move]) -> bool:
+        return op.data.postcopy
+
+    @actions.perform(LiveMigration.pulling)
+    async def pull(op: Operation[Move]) -> None:
+        await hypervisor.pull(op.data.instance, op.data.source, op.data.destination, permit(op))
 
     @actions.perform(LiveMigration.cleaning)
     async def remove_source(op: Operation[Move]) -> None:

@@ -69,11 +69,11 @@ class QemuFleet(QemuHosts):
         await self.welcome(instance, destination)
         await super().check(instance, source, destination)
 
-    async def prepare(self, instance: str, host: str, permit: Permit) -> Incoming:
+    async def prepare(self, instance: str, host: str, permit: Permit, *, postcopy: bool = False) -> Incoming:
         process = self._place(instance, host).recorded()
         if process is None or process.migration != permit.migration:
             await self.welcome(instance, host)
-        return await super().prepare(instance, host, permit)
+        return await super().prepare(instance, host, permit, postcopy=postcopy)
 
     async def where(self, instance: str) -> Mapping[str, RunState]:
         found: dict[str, RunState] = {}

@@ -16,11 +16,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from time import monotonic
-from typing import Any
 
 from interlock.compute import guest as guest_image
 from interlock.compute.hypervisor import (
@@ -40,6 +39,7 @@ from interlock.compute.hypervisor import (
     settled,
 )
 from interlock.compute.qemu_process import Place, QemuProcess, socket_directory
+from interlock.compute.qemu_words import progress, run_state, set_capabilities, set_limits
 from interlock.compute.qmp_link import Link, LinkLost, QmpRefusal, linked
 from interlock.compute.records import admit, locked, read_record, write_record
 
@@ -51,20 +51,6 @@ _OBSERVER_PATIENCE_SECONDS = 1.0
 _RESUME_SECONDS = 0.5
 _UNLIMITED_BYTES_PER_SECOND = 1 << 40
 _HOLD_MILLISECONDS, _FORCED_HOLD_MILLISECONDS = 300, 60_000
-
-_PHASES = {
-    "none": Phase.NONE,
-    "setup": Phase.COPYING,
-    "active": Phase.COPYING,
-    "wait-unplug": Phase.COPYING,
-    "pre-switchover": Phase.READY,
-    "device": Phase.SWITCHING,
-    "completed": Phase.COMPLETED,
-    "cancelling": Phase.CANCELLING,
-    "cancelled": Phase.CANCELLED,
-    "failed": Phase.FAILED,
-}
-_RUN_STATES = {"running": RunState.RUNNING, "inmigrate": RunState.INCOMING, "postmigrate": RunState.LEFT}
 
 
 class QemuHosts:
@@ -78,7 +64,7 @@ class QemuHosts:
     def __init__(
         self,
         directory: Path | str,
-        hosts: Iterable[str] = ("host-a", "host-b"),
+        hosts: Iterable[str] | Callable[[], Sequence[str]] = ("host-a", "host-b"),
         *,
         binary: str = "qemu-system-x86_64",
         patience_seconds: float = 20.0,
@@ -86,12 +72,17 @@ class QemuHosts:
         self._root = Path(directory).absolute()
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._sockets = socket_directory(self._root)
-        self._hosts = tuple(checked_name("host", host) for host in hosts)
+        known = () if callable(hosts) else tuple(checked_name("host", host) for host in hosts)
+        self._named = hosts if callable(hosts) else lambda: known
         self._binary, self._patience_seconds = binary, patience_seconds
 
     @property
     def hosts(self) -> Sequence[str]:
         return self._hosts
+
+    @property
+    def _hosts(self) -> Sequence[str]:
+        return self._named()
 
     async def boot(self, guest: Guest, host: str) -> None:
         place = self._place(guest.instance, host)
@@ -126,7 +117,7 @@ class QemuHosts:
                 Unsuitable, target, f"it has a process there that is {states[destination]}", "remove that one first"
             )
 
-    async def prepare(self, instance: str, host: str, permit: Permit) -> Incoming:
+    async def prepare(self, instance: str, host: str, permit: Permit, *, postcopy: bool = False) -> Incoming:
         place = self._place(instance, host)
         async with self._turn(place, permit):
             process = place.living()
@@ -143,6 +134,8 @@ class QemuHosts:
                 process = await self._launch(place, self._guest(place), permit.migration)
             if process.uri is None:
                 async with self._asking(place, process) as link:
+                    if postcopy:
+                        await set_capabilities(link, "postcopy-ram")
                     address = (await link.ask("query-migrate"))["socket-address"][0]
                 process = replace(process, uri=f"tcp:{address['host']}:{address['port']}")
                 place.save(process)
@@ -161,19 +154,26 @@ class QemuHosts:
             return True
 
     async def start_copy(
-        self, instance: str, source: str, uri: str, permit: Permit, *, bytes_per_second: int | None = None
+        self,
+        instance: str,
+        source: str,
+        uri: str,
+        permit: Permit,
+        *,
+        bytes_per_second: int | None = None,
+        postcopy: bool = False,
     ) -> Phase:
         place = self._place(instance, source)
         async with self._turn(place, permit):
             process = self._holder(place)
             async with self._asking(place, process) as link:
-                phase = (await _progress(link)).phase
+                phase = (await progress(link)).phase
                 if phase in (Phase.NONE, Phase.FAILED, Phase.CANCELLED):
-                    wanted = ({"capability": name, "state": True} for name in ("events", "pause-before-switchover"))
-                    await link.ask("migrate-set-capabilities", {"capabilities": list(wanted)})
-                    await _set_limits(link, bytes_per_second or _UNLIMITED_BYTES_PER_SECOND, _HOLD_MILLISECONDS)
+                    more = ("postcopy-ram",) if postcopy else ()
+                    await set_capabilities(link, "events", "pause-before-switchover", *more)
+                    await set_limits(link, bytes_per_second or _UNLIMITED_BYTES_PER_SECOND, _HOLD_MILLISECONDS)
                     await link.ask("migrate", {"uri": uri})
-                    phase = (await _progress(link)).phase
+                    phase = (await progress(link)).phase
                 return phase
 
     async def watch(self, instance: str, source: str) -> AsyncGenerator[Progress, None]:
@@ -186,9 +186,9 @@ class QemuHosts:
                 observer = await stack.enter_async_context(linked(process.observer, _OBSERVER_PATIENCE_SECONDS))
             while True:
                 async with self._asking(place, process, observer) as link:
-                    progress = await _progress(link)
-                yield progress
-                if settled(progress, host=source, instance=instance):
+                    seen = await progress(link)
+                yield seen
+                if settled(seen, host=source, instance=instance):
                     return
                 await (observer.changed(_WATCH_SECONDS) if observer else asyncio.sleep(_WATCH_SECONDS))
 
@@ -200,17 +200,18 @@ class QemuHosts:
                 raise _error(Unsafe, place, "the guest has left this host", "let the migration finish")
             process = process or self._holder(place)
             async with self._asking(place, process) as link:
-                if not (await _progress(link)).phase.ended:
+                phase = (await progress(link)).phase
+                if not phase.ended and phase is not Phase.PULLING:
                     await link.ask("migrate_cancel")
         ended_at: float | None = None
         async for _ in self._until(place, "the copy was not cancelled"):
             async with self._asking(place, process) as link:
-                phase = (await _progress(link)).phase
-                if phase is Phase.COMPLETED:
+                phase = (await progress(link)).phase
+                if phase in (Phase.PULLING, Phase.COMPLETED):
                     raise _error(Unsafe, place, "the guest has left this host", "let the migration finish")
                 if not phase.ended:
                     continue
-                if (state := await _run_state(link)) is RunState.RUNNING:
+                if (state := await run_state(link)) is RunState.RUNNING:
                     return
                 ended_at = ended_at or monotonic()
                 if state is RunState.PAUSED and monotonic() - ended_at > _RESUME_SECONDS:
@@ -231,22 +232,46 @@ class QemuHosts:
                     self._holder(place)
                 continue
             async with self._turn(place, permit), self._asking(place, process) as link:
-                progress = await _progress(link)
-                if progress.phase is Phase.COPYING:
-                    await _set_limits(link, _UNLIMITED_BYTES_PER_SECOND, _FORCED_HOLD_MILLISECONDS)
-                elif progress.phase is Phase.READY:
+                seen = await progress(link)
+                if seen.phase is Phase.COPYING:
+                    await set_limits(link, _UNLIMITED_BYTES_PER_SECOND, _FORCED_HOLD_MILLISECONDS)
+                elif seen.phase is Phase.READY:
                     # A refusal means that it went on in between; the next look tells.
                     with contextlib.suppress(QmpRefusal):
                         await link.ask("migrate-continue", {"state": "pre-switchover"})
-            if progress.phase is Phase.COMPLETED and arrived is None:
+            if seen.phase is Phase.COMPLETED and arrived is None:
                 raise _error(GuestLost, target, "its process died when it had the guest", "boot it again from its disk")
-            settled(progress, host=source, instance=instance)
+            settled(seen, host=source, instance=instance)
+
+    async def pull(self, instance: str, source: str, destination: str, permit: Permit) -> None:
+        place, target = self._place(instance, source), self._place(instance, destination)
+        for either in (place, target):
+            async with self._turn(either, permit):
+                pass
+        async for _ in self._until(target, "its memory does not arrive"):
+            arrived, process = target.living(), place.living()
+            if process is None or arrived is None:
+                if arrived is not None and await self._arrived(target, arrived):
+                    return
+                what = "it was in two places, and one of them is gone"
+                raise _error(GuestLost, target, what, "boot it again from its disk")
+            async with self._turn(place, permit), self._asking(place, process) as link:
+                seen = await progress(link)
+                # A refusal means that it went on in between; the next look tells.
+                with contextlib.suppress(QmpRefusal):
+                    if seen.phase is Phase.COPYING:
+                        await link.ask("migrate-start-postcopy")
+                    elif seen.phase is Phase.READY:
+                        await link.ask("migrate-continue", {"state": "pre-switchover"})
+            if seen.phase is Phase.COMPLETED and await self._arrived(target, arrived):
+                return
+            settled(seen, host=source, instance=instance)
 
     async def force(self, instance: str, source: str, permit: Permit) -> None:
         place = self._place(instance, source)
         async with self._turn(place, permit), self._asking(place, self._holder(place)) as link:
-            if (await _progress(link)).phase is Phase.COPYING:
-                await _set_limits(link, _UNLIMITED_BYTES_PER_SECOND, _FORCED_HOLD_MILLISECONDS)
+            if (await progress(link)).phase is Phase.COPYING:
+                await set_limits(link, _UNLIMITED_BYTES_PER_SECOND, _FORCED_HOLD_MILLISECONDS)
 
     async def remove_source(self, instance: str, source: str, destination: str, permit: Permit) -> None:
         place = self._place(instance, source)
@@ -355,7 +380,7 @@ class QemuHosts:
             with contextlib.suppress(LinkLost):
                 async with linked(process.driver, self._patience_seconds) as link:
                     wanted = RunState.INCOMING if migration else RunState.RUNNING
-                    if await _run_state(link) is wanted:
+                    if await run_state(link) is wanted:
                         break
         return process
 
@@ -367,10 +392,10 @@ class QemuHosts:
             for other in others:
                 if (holder := other.living()) is not None:
                     async with self._asking(other, holder) as link:
-                        if await _run_state(link) is RunState.RUNNING:
+                        if await run_state(link) is RunState.RUNNING:
                             # The guest runs there, so it cannot be here: even a process that does not answer may go.
                             return
-                        given_away |= (await _progress(link)).phase in (Phase.SWITCHING, Phase.COMPLETED)
+                        given_away |= (await progress(link)).phase in (Phase.SWITCHING, Phase.PULLING, Phase.COMPLETED)
             try:
                 state = await self._state(place, process)
             except GuestLost:
@@ -400,7 +425,13 @@ class QemuHosts:
 
     async def _state(self, place: Place, process: QemuProcess) -> RunState:
         async with self._asking(place, process) as link:
-            return await _run_state(link)
+            return await run_state(link)
+
+    async def _arrived(self, place: Place, process: QemuProcess) -> bool:
+        """Whether a guest runs here, with all of its memory."""
+        async with self._asking(place, process) as link:
+            done = (await link.ask("query-migrate")).get("status") == "completed"
+            return done and await run_state(link) is RunState.RUNNING
 
     def _locked(self, place: Place) -> contextlib.AbstractAsyncContextManager[None]:
         patience = self._patience_seconds
@@ -450,23 +481,3 @@ def _lost(place: Place, process: QemuProcess) -> HypervisorError:
     said = process.last_words()
     what = f"its QEMU (pid {process.pid}) is gone" + (f" and said: {said}" if said else "")
     return _error(GuestLost, place, what, "boot the guest again from its disk")
-
-
-async def _set_limits(link: Link, bytes_per_second: int, hold_milliseconds: int) -> None:
-    await link.ask("migrate-set-parameters", {"max-bandwidth": bytes_per_second, "downtime-limit": hold_milliseconds})
-
-
-async def _run_state(link: Link) -> RunState:
-    return _RUN_STATES.get((await link.ask("query-status"))["status"], RunState.PAUSED)
-
-
-async def _progress(link: Link) -> Progress:
-    answer = await link.ask("query-migrate")
-    ram: Mapping[str, Any] = answer.get("ram", {})
-    if answer.get("status") == "completed" and not ram:
-        # It tells of the copy by which the guest came here; there was none from here yet.
-        return Progress(Phase.NONE)
-    # A status of another QEMU that is not known here is a copy under way as long as it has not ended.
-    phase = _PHASES.get(answer.get("status", "none"), Phase.COPYING)
-    transferred, remaining, total = (int(ram.get(key, 0)) for key in ("transferred", "remaining", "total"))
-    return Progress(phase, transferred, remaining, total, answer.get("error-desc", ""))

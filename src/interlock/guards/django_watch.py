@@ -15,7 +15,7 @@ from functools import cached_property
 from types import EllipsisType
 from typing import Any
 
-from django.conf import settings
+from django import conf
 from django.db import connections, transaction
 from django.db.models.query_utils import DeferredAttribute
 
@@ -91,7 +91,7 @@ class Watch(Watched):
             return
         now, reason = datetime.now(UTC), reason_now()
         fixed = {
-            "at": now if settings.USE_TZ else now.replace(tzinfo=None),
+            "at": now if conf.settings.USE_TZ else now.replace(tzinfo=None),
             "machine": self.rules.machine.name,
             "by": reason.by,
             "reason": reason.reason,
