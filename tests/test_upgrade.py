@@ -10,14 +10,19 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from interlock import Interlock
+from interlock import Children, Claim, Final, Interlock, Machine, State
 from interlock.interpreter import facts as f
+from interlock.interpreter import inputs as i
+from interlock.interpreter.decide import Decision, decide
+from interlock.interpreter.snapshot import Beginning, Joining, Running
+from interlock.interpreter.upgrade import stranded, upgradable
 from interlock.testing import replay
 from tests.rollouts import HOLD, VERSIONS, Rollout
 
@@ -176,3 +181,74 @@ async def test_three_versions_under_ten_thousand_operations(tmp_path: Path) -> N
     counted = await three_versions(tmp_path, 10_000)
     sys.stdout.write(f"{dict(counted)}\n")
     _covered(counted, 10_000)
+
+
+# Where it rests
+
+
+@dataclass
+class Convoy:
+    road: str
+    carts: list[str]
+
+
+class Convoys(Machine[Convoy], version=1):
+    claims = [Claim("road:{road}", on_conflict="wait")]
+
+    loading = State(initial=True, undo=True, then="moving")
+    moving = State(children=Children("rollout", each="carts", item="host"), then="unloading", timeout="1h")
+    unloading = State(undo=True, then="arrived")
+    arrived = Final("succeeded")
+    failed = Final("failed")
+    cancelled = Final("cancelled")
+
+
+class Convoys2(Machine[Convoy], version=2, name="convoys"):
+    renames = {"unloading": "unpacking"}
+    claims = [Claim("road:{road}", on_conflict="wait")]
+
+    loading = State(initial=True, undo=True, then="moving")
+    moving = State(children=Children("rollout", each="carts", item="host"), then="unpacking", timeout="1h")
+    unpacking = State(undo=True, then="arrived")
+    arrived = Final("succeeded")
+    failed = Final("failed")
+    cancelled = Final("cancelled")
+
+
+OLD, NEW = Convoys.definition, Convoys2.definition
+OFFER = i.Offer("w1", written={"convoys": NEW})
+TAKEN = {"road:a": (i.Claimant("other"),)}
+
+
+def upgrades(decision: Decision) -> list[str]:
+    return [fact.state for fact in decision.facts if isinstance(fact, f.Upgraded)]
+
+
+def test_who_waits_for_claims_is_upgraded_when_it_begins() -> None:
+    start = i.Start("op", {"road": "a", "carts": ["h1"]}, offer=OFFER, standing=TAKEN)
+    waits = decide(OLD, None, start, 0.0)
+    assert type(waits.snapshot.phase) is Beginning and not upgrades(waits)
+    for input in (i.Tick(OFFER, TAKEN), i.Tick(OFFER), i.Take(OFFER)):
+        assert not decide(OLD, waits.snapshot, input, 1.0).facts
+    assert (
+        upgradable(OLD, NEW, waits.snapshot, 1.0) == "it has not begun" and stranded(OLD, NEW, waits.snapshot) is None
+    )
+    begun = decide(OLD, waits.snapshot, i.Tick(OFFER, {"road:a": ()}), 2.0)
+    assert upgrades(begun) == ["loading"] and begun.snapshot.version == 2
+    assert isinstance(begun.snapshot.phase, Running) and begun.snapshot.claims[0].held
+
+
+def test_who_waits_for_children_is_upgraded_when_they_are_over() -> None:
+    begun = decide(OLD, None, i.Start("op", {"road": "a", "carts": ["h1"]}, offer=i.Offer("w0")), 0.0).snapshot
+    assert isinstance(begun.phase, Running) and begun.version == 1
+    joins = decide(OLD, begun, i.Done(begun.phase.token, offer=OFFER), 1.0)
+    assert type(joins.snapshot.phase) is Joining and not upgrades(joins), "its children go on as it began them"
+    assert (
+        upgradable(OLD, NEW, joins.snapshot, 1.0) == "its children are not over"
+        and stranded(OLD, NEW, joins.snapshot) is None
+    )
+    assert not decide(OLD, joins.snapshot, i.Tick(OFFER), 2.0).facts
+    (child,) = [effect.id for effect in joins.effects if isinstance(effect, i.Spawn)]
+    over = decide(OLD, joins.snapshot, i.ChildOver(0, child, "succeeded", offer=OFFER), 3.0)
+    assert upgrades(over) == ["unpacking"] and over.snapshot.version == 2 and over.snapshot.steps[0] == "loading"
+    assert isinstance(over.snapshot.phase, Running) and over.snapshot.phase.state == "unpacking"

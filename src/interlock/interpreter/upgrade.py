@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from interlock.definition.compare import compare, renamed, unable
@@ -20,10 +21,12 @@ from interlock.definition.machine import Definition
 from interlock.interpreter import facts as f
 from interlock.interpreter.facts import Bounds
 from interlock.interpreter.possible import signals_ahead
-from interlock.interpreter.snapshot import Queued, Snapshot, Waiting
+from interlock.interpreter.snapshot import Beginning, Joining, Queued, Snapshot, Waiting
 from interlock.interpreter.turn import Turn, filled, timers_in
 
 __all__ = ["fits", "performable", "stranded", "upgradable"]
+
+_UNRESTED: Mapping[type, str] = {Beginning: "it has not begun", Joining: "its children are not over"}
 
 
 def fits(turn: Turn, written: Definition) -> bool:
@@ -77,7 +80,7 @@ def _upgrade(old: Definition, new: Definition, snapshot: Snapshot, now: float) -
     """Return the fact of going on as ``new``, or why that is not safe."""
     phase = snapshot.phase
     if not (type(phase) is Waiting or (type(phase) is Queued and phase.kind == "perform")):
-        return f"it is {snapshot.status}"
+        return _UNRESTED.get(type(phase), f"it is {snapshot.status}")
     if snapshot.paused or snapshot.pending or snapshot.choice or snapshot.rollback:
         return "it is paused" if snapshot.paused else f"it is {snapshot.status}"
     if type(phase) is Waiting and old.table[snapshot.state].kind == "acting":
