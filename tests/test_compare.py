@@ -301,7 +301,9 @@ def test_live_operations_are_counted_by_what_becomes_of_them(run: Run) -> None:
     }
     assert next(one for one in found["live"] if one["state"] == "waiting")["examples"]
     claims = said(run("compare", names[0], names[2], *store), 1)
-    assert "it holds `volume:v0`, and version 3 takes `disk:v0`" in claims and "3 of 3 would be stranded" in claims
+    why = "stranded: it holds `volume:{name}`, and version 3 claims `disk:{name}` ("
+    assert f"2  version 1 in waiting: {why}" in claims and f"1  version 1 in making: {why}" in claims
+    assert "3 of 3 would be stranded" in claims
     assert "0 of 3 would be stranded" in said(run("compare", names[0], names[0], *store))
     other = said(run("compare", "tests.test_compare:OtherGrow", names[1], *store), 2)
     assert "version 1 of machine `grow` has another content in this store" in other

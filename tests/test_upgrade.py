@@ -10,12 +10,13 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from msgspec import structs
 
 from interlock import Children, Claim, Final, Interlock, Machine, State
 from interlock.interpreter import facts as f
@@ -252,3 +253,19 @@ def test_who_waits_for_children_is_upgraded_when_they_are_over() -> None:
     over = decide(OLD, joins.snapshot, i.ChildOver(0, child, "succeeded", offer=OFFER), 3.0)
     assert upgrades(over) == ["unpacking"] and over.snapshot.version == 2 and over.snapshot.steps[0] == "loading"
     assert isinstance(over.snapshot.phase, Running) and over.snapshot.phase.state == "unpacking"
+
+
+def test_claims_are_compared_as_they_are_held() -> None:
+    """Called otherwise, the same may be meant; and what an action made of the data since changes nothing."""
+    begun = decide(OLD, None, i.Start("op", {"road": "a", "carts": ["h1"]}), 0.0).snapshot
+    same = replace(NEW, claims=[Claim("road:a")])
+    other = replace(NEW, claims=[Claim("road:{road}", limit=2)])
+    assert upgradable(OLD, same, begun, 1.0) is None
+    assert upgradable(OLD, other, begun, 1.0) == "it holds `road:{road}`, and version 2 claims `road:{road}` for 2"
+    assert (
+        upgradable(OLD, replace(NEW, claims=()), begun, 1.0) == "it holds `road:{road}`, and version 2 claims nothing"
+    )
+    assert upgradable(OLD, NEW, structs.replace(begun, data={**begun.data, "road": "b"}), 1.0) is None
+    free = replace(OLD, claims=())
+    unclaimed = decide(free, None, i.Start("op", {"road": "a", "carts": ["h1"]}), 0.0).snapshot
+    assert upgradable(free, NEW, unclaimed, 1.0) is None

@@ -73,7 +73,7 @@ def stranded(old: Definition, new: Definition, snapshot: Snapshot) -> str | None
     if snapshot.rollback:
         return next((fault for step in snapshot.steps if (fault := unable(old, new, "undo", step))), None)
     fault = change.unsafe or _unfit(new, snapshot) or _unsafe_steps(new, snapshot) or _dropped(new, snapshot, change.to)
-    return fault or _other_claims(new, snapshot) or None
+    return fault or _other_claims(old, new, snapshot) or None
 
 
 def _upgrade(old: Definition, new: Definition, snapshot: Snapshot, now: float) -> f.Upgraded | str:
@@ -144,20 +144,21 @@ def _dropped(new: Definition, snapshot: Snapshot, to: str) -> str:
     return ""
 
 
-def _other_claims(new: Definition, snapshot: Snapshot) -> str:
+def _other_claims(old: Definition, new: Definition, snapshot: Snapshot) -> str:
+    """Return why what it holds is not what ``new`` claims, the same for all operations of which that is true."""
+    was, will = ({(claim.name, claim.limit) for claim in one.claims} for one in (old, new))
+    if not snapshot.claims or was == will:
+        return ""
     data = {**snapshot.data, **_defaults(new, snapshot.data)}
     holds = {(claim.name, claim.limit) for claim in snapshot.claims}
-    takes = {(filled(claim.name, data), claim.limit) for claim in new.claims}
-    if not snapshot.claims or holds == takes:
+    if holds == {(filled(name, data), limit) for name, limit in will}:
         return ""
-    return f"it holds {_named(holds)}, and version {new.version} takes {_named(takes)}"
+    return f"it holds {_named(was)}, and version {new.version} claims {_named(will)}"
 
 
 def _named(claims: set[tuple[str, int]]) -> str:
-    return (
-        ", ".join(f"`{name}`" if limit == 1 else f"`{name}` for {limit}" for name, limit in sorted(claims))
-        or "no claim"
-    )
+    named = (f"`{name}`" if limit == 1 else f"`{name}` for {limit}" for name, limit in sorted(claims))
+    return ", ".join(named) or "nothing"
 
 
 def _running(old: Definition, new: Definition, snapshot: Snapshot, row: Row) -> dict[str, float]:
