@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from interlock import Actions, Final, Machine, Operation, Retry, State
 
 SECONDS = 0.15
+HOLD = "ROLLOUT_HOLD"
+"""Names a file: actions do not end as long as their state, or ``*``, is written in it."""
 
 
 @dataclass
@@ -67,7 +71,10 @@ VERSIONS: tuple[type[Machine[Any]], ...] = (Rollout, Rollout2, Rollout3)
 
 
 async def _work(op: Operation[Any]) -> None:
+    hold = Path(os.environ[HOLD])
     await asyncio.sleep(SECONDS)
+    while {"*", op.state} & {*hold.read_text().split()}:
+        await asyncio.sleep(SECONDS)
 
 
 def _bound(machine: type[Machine[Any]]) -> Actions[Any]:

@@ -257,6 +257,7 @@ class StoreContract:
         order = ["early", "early-2", "both-2", "both", "late"]
         for limit in range(1, 7):
             assert [one.id for one in store.due(MACHINES, [""], 10.0, limit)] == order[:limit]
+            assert [one.id for one in store.due(MACHINES, [""], 10.0, 2, limit)] == order[limit:][:2]
         assert [one.id for one in store.due(MACHINES, [""], 2.0, 9)] == ["early", "early-2", "both-2"]
         assert store.next_due(MACHINES, [""]) == 1.0
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -14,9 +16,14 @@ from click.testing import CliRunner, Result
 
 from interlock import Actions, Claim, Final, Interlock, Machine, Refused, State
 from interlock.cli.app import app
-from interlock.definition.compare import compare, unable
+from interlock.definition.compare import compare, mistaken, unable
 from interlock.definition.document import from_document
 from interlock.definition.machine import Definition
+from interlock.interpreter.snapshot import Snapshot, fold
+from interlock.interpreter.upgrade import stranded
+from interlock.stores.memory import MemoryStore
+from interlock.testing.machines import newer_machine
+from interlock.testing.simulate import Simulation
 from tests.rollouts import Rollout, Rollout2, Rollout3
 
 Run = Callable[..., Result]
@@ -69,6 +76,21 @@ def test_what_changed_is_told(changed: dict[str, Any], state: str, says: str) ->
     assert how == "changed" and says in what
 
 
+def test_claims_that_come_new_strand_nobody_who_holds_nothing() -> None:
+    one, two = machine(1), replace(machine(2), claims=[Claim("thing:a", limit=2)])
+    found = compare(one, two)
+    assert found.claims == ("`thing:a` is claimed now",) and not found.stranded
+    more = compare(two, replace(two, version=3, claims=[Claim("thing:a", limit=3)]))
+    assert more.claims == ("`thing:a` is claimed for 3, was for 2",)
+    assert more.stranded == ("making", "waiting", "using") and more.states["succeeded"].verdict == "same"
+
+
+def test_what_an_end_hands_over_is_told() -> None:
+    end = Final("succeeded", hands_over=("disk",), name="succeeded")
+    found = compare(machine(1), replace(machine(2), states={**machine(2).states, "succeeded": end}))
+    assert found.states["succeeded"].what == ("it hands over disk, was nothing",)
+
+
 def test_a_state_that_is_called_otherwise_has_moved() -> None:
     making = {"initial": True, "undo": True, "timeout": "1m", "then": "waiting"}
     new = machine(2, making=None, building=making, renames={"making": "building"})
@@ -113,12 +135,65 @@ def test_a_lower_version_and_another_machine_are_refused() -> None:
         compare(machine(1), Rollout.definition)
 
 
+def test_a_name_that_another_state_is_given_is_noticed() -> None:
+    making = {"initial": True, "undo": True, "timeout": "1m", "then": "waiting"}
+    one, two = machine(1), machine(2, making=None, building=making, renames={"making": "building"})
+    kept = machine(3, making=None, raising=making, renames={"making": "raising", "building": "raising"})
+    back = machine(3, renames={"building": "making"})
+    dropped = machine(3, making=None, raising=making, renames={"building": "raising"})
+    for fine in (kept, back, dropped):
+        assert not mistaken([two, one], fine)
+    other = {"undo": "nothing", "then": "waiting"}
+    reused = machine(3, making={**other, "undo": "nothing"}, building={**making, "then": "making"})
+    assert not mistaken([one], reused) and not mistaken([two], reused)
+    assert "state `making` of version 1 has become `building`" in mistaken([two, one], reused)
+
+
+async def test_a_machine_that_takes_one_state_for_another_is_refused_by_the_store() -> None:
+    making = {"initial": True, "undo": True, "timeout": "1m", "then": "waiting"}
+    two = machine(2, making=None, building=making, renames={"making": "building"})
+    three = machine(3, making={"initial": False, "then": "waiting"}, building={**making, "then": "making"})
+    async with Interlock(MemoryStore(), machines=[machine(1), two], worker=False) as interlock:
+        with pytest.raises(Refused, match="version 3: state `making` of version 1 has become `building`"):
+            await interlock.start(three, {})
+        assert await interlock.machines() == (("thing", 1), ("thing", 2))
+
+
 def test_what_newer_actions_lack_for_an_older_version() -> None:
     one, two, three = Rollout.definition, Rollout2.definition, Rollout3.definition
     assert unable(two, three, "perform", "writing") == "" == unable(one, two, "undo", "installing")
     assert unable(one, two, "perform", "installing") == "they may add `zone`, and version 1 has no such field"
     assert unable(two, three, "perform", "probing") == "no action is bound to `probing`"
     assert unable(three, two, "perform", "imaging") == "they were written for version 2"
+
+
+def test_what_is_said_of_a_state_holds_for_every_operation_that_stands_in_it() -> None:
+    """Where a comparison strands nobody, no operation that the simulator ever brought there is stranded by what it did."""
+    judged: Counter[str] = Counter()
+    for seed in range(25):
+        simulation = Simulation(seed, deploys=False)
+        assert not simulation.play()
+        random = Random(seed)
+        newer = {one.name: newer_machine(random, newer_machine(random, one)) for one in simulation.machines}
+        own = {one.name: one for one in simulation.machines}
+        for snapshot in _whatever_was(simulation):
+            old, new = own[snapshot.machine], newer[snapshot.machine]
+            said = compare(old, new).states[snapshot.state].verdict
+            if said != "stranded" and not (snapshot.ended or snapshot.breakpoints or snapshot.held or snapshot.choice):
+                assert stranded(old, new, snapshot) is None, f"seed {seed}: {snapshot}"
+            judged[said] += 1
+    assert min(judged[verdict] for verdict in ("same", "changed", "moved", "stranded")) > 5, judged
+
+
+def _whatever_was(simulation: Simulation) -> Iterator[Snapshot]:
+    """Yield every operation as it was after each of its facts."""
+    for last in simulation.store.search(machine=None, status=(), state=None, cursor=None, limit=1_000).snapshots:
+        snapshot: Snapshot | None = None
+        for record in simulation.store.journal(last.id, 0, 100_000):
+            for fact in record.facts:
+                snapshot = fold(snapshot, fact, record.at)
+            assert snapshot is not None
+            yield snapshot
 
 
 # On the command line, with what lives
@@ -135,6 +210,13 @@ class Grow(Machine[Volume], version=1):
     making = State(initial=True, undo=True, then="waiting")
     waiting = State(on={"go": "using"}, after={"1h": "using"})
     using = State(undo="nothing", then="used")
+    used = Final("succeeded")
+    failed = Final("failed")
+    cancelled = Final("cancelled")
+
+
+class OtherGrow(Machine[Volume], version=1, name="grow"):
+    making = State(initial=True, undo=True, then="used")
     used = Final("succeeded")
     failed = Final("failed")
     cancelled = Final("cancelled")
@@ -201,7 +283,11 @@ async def leave_some(url: str) -> None:
 def test_live_operations_are_counted_by_what_becomes_of_them(run: Run) -> None:
     names = [f"tests.test_compare:{name}" for name in ("Grow", "Grow2", "Grow3")]
     assert "needs renames: if it is one of holding now" in said(run("compare", *names[:2]), 1)
-    said(run("compare", names[0], names[2]), 0)
+    claimed = said(run("compare", names[0], names[2]), 1)
+    assert (
+        "claims: `volume:{name}` is no longer claimed" in claimed and "claims: `disk:{name}` is claimed now" in claimed
+    )
+    assert "what an operation holds is not what version 3 claims: `volume:{name}` is no longer claimed" in claimed
     store = ["--store", "sqlite:///ops.db"]
     assert "there is no store" in said(run("compare", *names[:2], *store), 2)
     asyncio.run(leave_some("sqlite:///ops.db"))
@@ -215,8 +301,12 @@ def test_live_operations_are_counted_by_what_becomes_of_them(run: Run) -> None:
     }
     assert next(one for one in found["live"] if one["state"] == "waiting")["examples"]
     claims = said(run("compare", names[0], names[2], *store), 1)
-    assert "it holds `volume:v0`, and version 3 takes `disk:v0`" in claims and "3 of 3 would be stranded" in claims
+    why = "stranded: it holds `volume:{name}`, and version 3 claims `disk:{name}` ("
+    assert f"2  version 1 in waiting: {why}" in claims and f"1  version 1 in making: {why}" in claims
+    assert "3 of 3 would be stranded" in claims
     assert "0 of 3 would be stranded" in said(run("compare", names[0], names[0], *store))
+    other = said(run("compare", "tests.test_compare:OtherGrow", names[1], *store), 2)
+    assert "version 1 of machine `grow` has another content in this store" in other
 
 
 def test_what_cannot_be_compared_is_said(run: Run) -> None:

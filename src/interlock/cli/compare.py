@@ -11,9 +11,10 @@ import click
 
 from interlock.cli.app import json_option, on_store, say_json
 from interlock.cli.machines import loaded
-from interlock.definition.compare import Change, Comparison
+from interlock.definition.compare import Change, Comparison, mistaken
 from interlock.definition.compare import compare as compared
-from interlock.errors import Unknown
+from interlock.definition.document import to_document
+from interlock.errors import Refused, Unknown
 from interlock.interpreter.snapshot import Status
 from interlock.interpreter.status import STATUS
 from interlock.interpreter.upgrade import stranded
@@ -71,6 +72,16 @@ async def _looked_at(interlock: Interlock, old: Definition, new: Definition) -> 
     """Judge every live operation of the machine that runs an older version."""
     found: dict[tuple[int, str, str, str], _Live] = {}
     versions = {old.version: old}
+    for name, version in await interlock.machines():
+        if name == new.name and version <= new.version:
+            versions[version] = await interlock.definition(name, version)
+    for given in (old, new):
+        if to_document(versions.get(given.version, given)) != to_document(given):
+            what = f"version {given.version} of machine `{given.name}` has another content in this store"
+            raise Refused(f"{what}: give the changed machine a new version", machine=given.name, version=given.version)
+    fault = mistaken([*versions.values()], new)
+    if fault:
+        raise Refused(fault, machine=new.name)
     cursor: str | None = None
     while True:
         page = await interlock.list(new.name, LIVE, cursor=cursor, limit=500)
@@ -118,12 +129,14 @@ def _plain(found: Comparison) -> dict[str, Any]:
         "states": [asdict(change) for change in found.states.values()],
         "added": list(found.added),
         "data": list(found.data),
+        "claims": list(found.claims),
     }
 
 
 def _told(found: Comparison, old: Definition, new: Definition) -> Iterator[str]:
     yield f"{found.machine}: version {found.old} to version {found.new}"
     yield from (f"  data: {why}" for why in found.data)
+    yield from (f"  claims: {what}" for what in found.claims)
     for change in found.states.values():
         if change.verdict == "same":
             continue
@@ -146,6 +159,8 @@ def _lines(change: Change, added: Sequence[str], old: Definition, new: Definitio
             yield f'needs renames: if it is one of {", ".join(alike)} now, say renames = {{"{change.state}": "{alike[0]}"}}'
     for step in change.lost:
         yield f"`{step}` may have been started, and version {new.version} cannot undo it"
+    if change.claims:
+        yield f"what an operation holds is not what version {new.version} claims: {change.claims}"
     if change.verdict == "stranded":
         goes = (
             f"waits for workers with version {old.version}'s actions: {change.waits}"

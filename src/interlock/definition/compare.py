@@ -16,19 +16,19 @@ really done (`interlock.interpreter.upgrade`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
 
 from interlock.definition.data import Fields
-from interlock.definition.declare import Exit, Retry
+from interlock.definition.declare import Exit, Final, Retry
 from interlock.definition.duration import duration_text
 from interlock.definition.flatten import Row
 from interlock.definition.machine import Definition
 from interlock.errors import Refused
 
-__all__ = ["Change", "Comparison", "Verdict", "compare", "renamed", "unable"]
+__all__ = ["Change", "Comparison", "Verdict", "compare", "mistaken", "renamed", "unable"]
 
 Verdict = Literal["same", "changed", "moved", "stranded", "gone"]
 
@@ -43,6 +43,7 @@ class Change:
         what: what the new version says otherwise, a sentence each.
         unsafe: why an operation that stands in it cannot be upgraded, whatever it has done; empty if it can.
         lost: steps that an operation may have started when it is here, and that the new version cannot undo.
+        claims: why what an operation holds is not what the new version claims; empty if it is.
         waits: what the actions of the new version lack to go on in the old one here; empty if they can.
     """
 
@@ -53,6 +54,7 @@ class Change:
     unsafe: str = ""
     lost: tuple[str, ...] = ()
     waits: str = ""
+    claims: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,7 @@ class Comparison:
         states: by the old version's names, in its order.
         added: states that only the new version has.
         data: why data of the old version may not fit the new one; empty if it fits.
+        claims: what is claimed otherwise, a sentence each. What operations hold that are in flight stays as it is.
     """
 
     machine: str
@@ -72,6 +75,7 @@ class Comparison:
     states: Mapping[str, Change]
     added: tuple[str, ...] = ()
     data: tuple[str, ...] = ()
+    claims: tuple[str, ...] = ()
 
     @property
     def stranded(self) -> tuple[str, ...]:
@@ -110,17 +114,43 @@ def compare(old: Definition, new: Definition) -> Comparison:
         )
     data = tuple(_misfits(old.fields, new.fields))
     lost = _lost(old, new)
-    states = {row.name: _change(old, new, row, data, lost.get(row.name, ())) for row in old.table.values()}
+    claims = tuple(_claims(old, new))
+    # Who holds nothing loses nothing by going on where something is claimed.
+    held = claims[0] if claims and old.claims else ""
+    states = {row.name: _change(old, new, row, data, lost.get(row.name, ()), held) for row in old.table.values()}
     known = {change.to for change in states.values()}
-    return Comparison(
-        old.name, old.version, new.version, states, tuple(name for name in new.states if name not in known), data
-    )
+    added = tuple(name for name in new.states if name not in known)
+    return Comparison(old.name, old.version, new.version, states, added, data, claims)
 
 
 def renamed(new: Definition, state: str) -> str:
     """Return what a state of an older version is called in ``new``; ``""`` if it is gone."""
     name = new.renames.get(state, state)
     return name if name in new.states else ""
+
+
+def mistaken(versions: Sequence[Definition], new: Definition) -> str:
+    """Return which state ``new`` would take for another one; ``""`` if none.
+
+    An operation may be upgraded past the versions between. So ``new`` has to call a state of an old one what they have made of it, one
+    rename after the other.
+
+    Args:
+        versions: the earlier ones that are known, in any order.
+        new: the version that comes.
+    """
+    line = sorted((one for one in versions if one.version < new.version), key=lambda one: one.version)
+    for number, old in enumerate(line):
+        for state in old.states:
+            name = state
+            for one in (*line[number + 1 :], new):
+                name = renamed(one, name) if name else ""
+            if name and renamed(new, state) not in ("", name):
+                return (
+                    f"state `{state}` of version {old.version} has become `{name}` by the versions between, and version {new.version} "
+                    f"takes it for `{renamed(new, state)}`: keep the earlier `renames`, and never give a name to another state"
+                )
+    return ""
 
 
 def unable(machine: Definition, written: Definition, kind: str, state: str) -> str:
@@ -201,7 +231,20 @@ def _lost(old: Definition, new: Definition) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def _change(old: Definition, new: Definition, row: Row, data: tuple[str, ...], lost: tuple[str, ...]) -> Change:
+def _claims(old: Definition, new: Definition) -> Iterator[str]:
+    was, will = ({claim.name: claim.limit for claim in one.claims} for one in (old, new))
+    for name in dict.fromkeys([*was, *will]):
+        if name not in will:
+            yield f"`{name}` is no longer claimed"
+        elif name not in was:
+            yield f"`{name}` is claimed now"
+        elif was[name] != will[name]:
+            yield f"`{name}` is claimed for {will[name]}, was for {was[name]}"
+
+
+def _change(
+    old: Definition, new: Definition, row: Row, data: tuple[str, ...], lost: tuple[str, ...], claims: str
+) -> Change:
     to = renamed(new, row.name)
     now = new.table.get(to)
     if row.kind == "final":
@@ -211,13 +254,12 @@ def _change(old: Definition, new: Definition, row: Row, data: tuple[str, ...], l
         return Change(row.name, to, "moved" if to != row.name else "changed" if what else "same", what)
     waits = unable(old, new, "perform", row.name) if row.kind == "acting" and new.version > old.version else ""
     if now is None:
-        return Change(
-            row.name, "", "stranded", (), "it is gone, and `renames` does not say what it became", lost, waits
-        )
+        gone = "it is gone, and `renames` does not say what it became"
+        return Change(row.name, "", "stranded", (), gone, lost, waits, claims)
     unsafe = data[0] if data else _unsafe(old, new, row, now)
     what = tuple(_differences(old, new, row, now))
-    if unsafe or lost:
-        return Change(row.name, to, "stranded", what, unsafe, lost, waits)
+    if unsafe or lost or claims:
+        return Change(row.name, to, "stranded", what, unsafe, lost, waits, claims)
     return Change(row.name, to, "moved" if to != row.name else "changed" if what else "same", what)
 
 
@@ -242,6 +284,8 @@ def _differences(old: Definition, new: Definition, row: Row, now: Row) -> Iterat
         was, will = getattr(row, name), getattr(now, name)
         if was != will:
             yield f"{name.replace('_', ' ')} is {_said(name, will)}, was {_said(name, was)}"
+    if _handed(old, row) != _handed(new, now):
+        yield f"it hands over {', '.join(_handed(new, now)) or 'nothing'}, was {', '.join(_handed(old, row)) or 'nothing'}"
     if row.undo != now.undo:
         yield "it is undone now" if now.undo else "it is no longer undone"
     if row.pivot != now.pivot:
@@ -263,6 +307,11 @@ def _differences(old: Definition, new: Definition, row: Row, now: Row) -> Iterat
             yield f"timeout of group `{group}` is {_said('timeout', will)}, was {_said('timeout', was)}"
     if [renamed(new, name) for name in row.to] != list(now.to):
         yield f"`to` is {', '.join(now.to) or 'none'}, was {', '.join(row.to) or 'none'}"
+
+
+def _handed(machine: Definition, row: Row) -> list[str]:
+    state = machine.states[row.name]
+    return sorted(state.hands_over) if isinstance(state, Final) else []
 
 
 def _ways(row: Row) -> Iterator[tuple[str, Exit]]:

@@ -5,13 +5,14 @@
 2. Its state is there under the same or its new name, is of the same kind, and on the same side of the pivot.
 3. Every step on its undo list is there, can be undone, and can be told from the others.
 4. What people asked of it is kept: breakpoints and held signals still mean something, and its data fits. What it holds is what the new
-   version claims.
+   version claims, or it holds nothing.
 5. Its stay goes on: timers run from when it entered the state, as the new version has them. If one of them would be over already, the
    operation is not upgraded there: an upgrade alone makes nothing late. The idempotency key of its attempts stays what it was.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from interlock.definition.compare import compare, renamed, unable
@@ -20,10 +21,12 @@ from interlock.definition.machine import Definition
 from interlock.interpreter import facts as f
 from interlock.interpreter.facts import Bounds
 from interlock.interpreter.possible import signals_ahead
-from interlock.interpreter.snapshot import Queued, Snapshot, Waiting
+from interlock.interpreter.snapshot import Beginning, Joining, Queued, Snapshot, Waiting
 from interlock.interpreter.turn import Turn, filled, timers_in
 
 __all__ = ["fits", "performable", "stranded", "upgradable"]
+
+_UNRESTED: Mapping[type, str] = {Beginning: "it has not begun", Joining: "its children are not over"}
 
 
 def fits(turn: Turn, written: Definition) -> bool:
@@ -70,14 +73,14 @@ def stranded(old: Definition, new: Definition, snapshot: Snapshot) -> str | None
     if snapshot.rollback:
         return next((fault for step in snapshot.steps if (fault := unable(old, new, "undo", step))), None)
     fault = change.unsafe or _unfit(new, snapshot) or _unsafe_steps(new, snapshot) or _dropped(new, snapshot, change.to)
-    return fault or _other_claims(new, snapshot) or None
+    return fault or _other_claims(old, new, snapshot) or None
 
 
 def _upgrade(old: Definition, new: Definition, snapshot: Snapshot, now: float) -> f.Upgraded | str:
     """Return the fact of going on as ``new``, or why that is not safe."""
     phase = snapshot.phase
     if not (type(phase) is Waiting or (type(phase) is Queued and phase.kind == "perform")):
-        return f"it is {snapshot.status}"
+        return _UNRESTED.get(type(phase), f"it is {snapshot.status}")
     if snapshot.paused or snapshot.pending or snapshot.choice or snapshot.rollback:
         return "it is paused" if snapshot.paused else f"it is {snapshot.status}"
     if type(phase) is Waiting and old.table[snapshot.state].kind == "acting":
@@ -141,20 +144,21 @@ def _dropped(new: Definition, snapshot: Snapshot, to: str) -> str:
     return ""
 
 
-def _other_claims(new: Definition, snapshot: Snapshot) -> str:
+def _other_claims(old: Definition, new: Definition, snapshot: Snapshot) -> str:
+    """Return why what it holds is not what ``new`` claims, the same for all operations of which that is true."""
+    was, will = ({(claim.name, claim.limit) for claim in one.claims} for one in (old, new))
+    if not snapshot.claims or was == will:
+        return ""
     data = {**snapshot.data, **_defaults(new, snapshot.data)}
     holds = {(claim.name, claim.limit) for claim in snapshot.claims}
-    takes = {(filled(claim.name, data), claim.limit) for claim in new.claims}
-    if not snapshot.claims or holds == takes:
+    if holds == {(filled(name, data), limit) for name, limit in will}:
         return ""
-    return f"it holds {_named(holds)}, and version {new.version} takes {_named(takes)}"
+    return f"it holds {_named(was)}, and version {new.version} claims {_named(will)}"
 
 
 def _named(claims: set[tuple[str, int]]) -> str:
-    return (
-        ", ".join(f"`{name}`" if limit == 1 else f"`{name}` for {limit}" for name, limit in sorted(claims))
-        or "no claim"
-    )
+    named = (f"`{name}`" if limit == 1 else f"`{name}` for {limit}" for name, limit in sorted(claims))
+    return ", ".join(named) or "nothing"
 
 
 def _running(old: Definition, new: Definition, snapshot: Snapshot, row: Row) -> dict[str, float]:

@@ -24,8 +24,9 @@ from typing import Any
 
 from msgspec import structs
 
+from interlock.definition.compare import mistaken
 from interlock.definition.machine import Definition
-from interlock.errors import Conflict, InterlockError, Unknown
+from interlock.errors import Conflict, InterlockError, Refused, Unknown
 from interlock.interpreter.decide import Decision, decide, outstanding
 from interlock.interpreter.inputs import Effect, Input, Standing, Start, Tick
 from interlock.interpreter.snapshot import Running, Snapshot, Stuck
@@ -91,12 +92,22 @@ class Ledger:
     # Definitions
 
     async def define(self, machine: Definition) -> None:
-        """Keep a definition in the store. Raises `Refused` if its version is known there with another content."""
+        """Keep a definition in the store.
+
+        Raises:
+            Refused: its version is known there with another content; or it takes a state of an earlier version for another one.
+        """
         from interlock.definition.document import to_document
 
         key = (machine.name, machine.version)
         if self.machines.get(key) == machine:
             return
+        known = await self.committer.call(lambda store: store.definitions())
+        if key not in known:
+            earlier = [number for name, number in known if name == machine.name and number < machine.version]
+            fault = mistaken([await self.definition(machine.name, number) for number in earlier], machine)
+            if fault:
+                raise Refused(f"machine `{machine.name}` version {machine.version}: {fault}", machine=machine.name)
         await self.committer.call(lambda store: store.define(*key, to_document(machine)))
         self.machines[key] = machine
 

@@ -34,6 +34,7 @@ from interlock.runtime.attempt import Attempt
 from interlock.runtime.between import Between, Sight
 from interlock.runtime.ledger import Ledger
 from interlock.runtime.limits import Limits
+from interlock.runtime.passing import Passing
 from interlock.runtime.schedules import Schedules
 from interlock.runtime.session import Session
 from interlock.stores.contract import Lease, Progress, Schedule, Store
@@ -99,7 +100,7 @@ class Worker:
         self._max_running = max_running
         self._poll_seconds = poll_seconds
         self._served: dict[tuple[str, int], bool] = {}
-        self._passed_over = 0
+        self._passing = Passing()
         self._offered = 0
         self._backlog = False
         self._taken: dict[str, int] = {}
@@ -350,6 +351,7 @@ class Worker:
                 again = False
             if again:
                 continue
+            self._passing.rest()
             self.nudge_at(self.clock.now() + self._poll_seconds)
             await self._nudge.wait()
             if self._alarm is not None:
@@ -361,18 +363,19 @@ class Worker:
         if not self._session.holds():
             return False
         now, room = self.clock.now(), self._room()
-        limit = (min(room, BATCH) if room > 0 else BATCH) + min(self._passed_over, 10 * BATCH)
+        limit = self._passing.limit(min(room, BATCH)) if room > 0 else BATCH
         look = await self.ledger.committer.call(self._look, now, room > 0, limit)
         left = False
         for lease, held in look.left:
             left |= await self._take_over(lease, held, now)
         await self.learn(look.due)
-        self._passed_over, answers = 0, []
+        answers = []
         for snapshot in look.due:
             served, timer = self.takes(snapshot, now), timer_at(snapshot)
-            self._passed_over += not served
             if served or (timer is not None and timer <= now):
                 answers.append(self.give(snapshot, Tick(self.offer(snapshot.machine, snapshot.version))))
+        if room > 0:
+            self._passing.saw(len(look.due), limit, passed=len(look.due) - len(answers))
         answers += await self._between.go_on(look.between)
         if look.schedules:
             await self._schedules.fire(look.schedules, now)
@@ -385,12 +388,12 @@ class Worker:
             next_due = await self.ledger.committer.call(self._next_due)
         if next_due is not None and (next_due > now or not answers):
             self.nudge_at(next_due)  # what is due and could not be moved waits for the next poll
-        return more and self._room() > 0 and (bool(answers) or self._passed_over < 10 * BATCH)
+        return more and self._room() > 0 and (bool(answers) or not self._passing.enough)
 
     def _look(self, store: Store, now: float, room: bool, limit: int) -> Look:
         queues = self._queues if room else frozenset[str]()  # without room only what the clock alone moves
         machines = self._actions.keys()
-        due = store.due(machines, queues, now, limit)
+        due = store.due(machines, queues, now, limit, self._passing.skip if room else 0)
         left = [(lease, store.held(lease.worker, BATCH)) for lease in self._session.lapsed(store.leases(), now)]
         next_due = None if due else store.next_due(machines, queues)
         return Look(left, due, next_due, self._between.look(store, now), self._schedules.look(store, now))
@@ -431,12 +434,8 @@ class Worker:
             await asyncio.wait(answers)
             held = await committer.call(_held, lease.worker)
         if lease.worker in self._taken:
-            log.info(
-                "worker %s took over %d operations of %s",
-                self._session.name,
-                self._taken.pop(lease.worker),
-                lease.worker,
-            )
+            taken = self._taken.pop(lease.worker)
+            log.info("worker %s took over %d operations of %s", self._session.name, taken, lease.worker)
         if self._session.forgettable(lease, now):
             await committer.call(_retire, lease.worker)
         return False

@@ -149,10 +149,12 @@ class Store(Protocol):
         """Return the snapshots of those of ``operations`` that exist, in the order asked for."""
         ...
 
-    def due(self, machines: Collection[str], queues: Collection[str], now: float, limit: int) -> list[Snapshot]:
+    def due(
+        self, machines: Collection[str], queues: Collection[str], now: float, limit: int, skip: int = 0
+    ) -> list[Snapshot]:
         """Return operations of ``machines`` that nobody performs and that can move at ``now``, longest due first:
 
-        queued (not paused) for one of ``queues`` with ``ready_at`` reached, or with `timer_at` reached.
+        queued (not paused) for one of ``queues`` with ``ready_at`` reached, or with `timer_at` reached. The first ``skip`` are left out.
         """
         ...
 

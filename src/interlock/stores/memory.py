@@ -130,11 +130,13 @@ class MemoryStore:
         known = [time for time in times if time is not None]
         return min(known) if known else None
 
-    def due(self, machines: Collection[str], queues: Collection[str], now: float, limit: int) -> list[Snapshot]:
+    def due(
+        self, machines: Collection[str], queues: Collection[str], now: float, limit: int, skip: int = 0
+    ) -> list[Snapshot]:
         found = [(self._due_at(snapshot, machines, queues), one) for one, snapshot in self._snapshots.items()]
         ripe = [(at, one) for at, one in found if at is not None and at <= now]
         ripe.sort(key=lambda pair: pair[0])
-        return self.load([one for _, one in ripe[:limit]])
+        return self.load([one for _, one in ripe[skip : skip + limit]])
 
     def next_due(self, machines: Collection[str], queues: Collection[str]) -> float | None:
         times = [self._due_at(snapshot, machines, queues) for snapshot in self._snapshots.values()]

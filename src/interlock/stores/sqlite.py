@@ -252,10 +252,12 @@ class SqliteStore:
             times[key] = min(at, times.get(key, at))
         return sorted((at, key) for key, at in times.items())[:limit]
 
-    def due(self, machines: Collection[str], queues: Collection[str], now: float, limit: int) -> list[Snapshot]:
+    def due(
+        self, machines: Collection[str], queues: Collection[str], now: float, limit: int, skip: int = 0
+    ) -> list[Snapshot]:
         def read() -> list[Snapshot]:
             found: list[Snapshot] = []
-            for _, key in self._due(machines, queues, now, limit):
+            for _, key in self._due(machines, queues, now, skip + limit)[skip:]:
                 found += self._snapshots("SELECT snapshot FROM operation WHERE key=?", (key,))
             return found
 
