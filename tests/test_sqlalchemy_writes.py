@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import event, orm
 from sqlalchemy.engine import Engine
+from sqlalchemy.exc import OperationalError
 
 from interlock import because, guard
 from interlock.errors import Conflict, IllegalMove, Refused
@@ -302,3 +303,33 @@ def test_a_table_with_a_key_of_several_columns_and_another_name_for_its_column(s
         ("a,2", "free", "used"),
     ]
     engine.dispose()
+
+
+@pytest.mark.parametrize("audit", [True, False])
+def test_a_deadlock_is_told_to_whoever_it_rolled_back_also_when_observing(
+    made: Callable[..., World], audit: bool
+) -> None:
+    """MariaDB has rolled back the whole transaction: whoever hears of no error would believe that its first write is there."""
+    at = made("mariadb", "observe", audit=audit)
+    ready, outcomes = threading.Barrier(2), dict[int, Exception | None]()
+
+    def write(mine: int, other: int) -> None:
+        try:
+            with at.engine.begin() as connection:
+                connection.execute(sa.text(f"UPDATE volumes SET kind='by {mine}' WHERE id={mine}"))
+                ready.wait(10)
+                connection.execute(at.table.update().where(at.table.c.id == other).values(status="used"))
+            outcomes[mine] = None
+        except OperationalError as error:
+            outcomes[mine] = error
+
+    threads = [threading.Thread(target=write, args=pair) for pair in ((1, 2), (2, 1))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    with at.reader.connect() as connection:
+        kinds: dict[int, str] = {row.id: row.kind for row in connection.exec_driver_sql("SELECT id, kind FROM volumes")}
+    assert {key: kinds[key] == f"by {key}" for key in (1, 2)} == {key: outcomes[key] is None for key in (1, 2)}, (
+        outcomes
+    )

@@ -95,6 +95,7 @@ def _before(
             try:
                 statement, sets, done = judge(connection, statement, sets, watch, options)
             except Exception as error:  # observing never stands in the way, whatever it was
+                _tell_of_a_deadlock(error)
                 watch.cannot_judge(f"{type(error).__name__}: {error}", "")
                 continue
         if done is not None:
@@ -131,7 +132,15 @@ def _after(connection: Connection, statement: Any, many: Any, one: Any, options:
         try:
             done.finish(connection, result)
         except Exception as error:  # observing never stands in the way, whatever it was
+            _tell_of_a_deadlock(error)
             done.watch.cannot_judge(f"not written down: {type(error).__name__}: {error}", "")
+
+
+def _tell_of_a_deadlock(error: Exception) -> None:
+    """Raise MariaDB's deadlock again: the whole transaction is rolled back, and whoever went on would lose what it wrote before."""
+    code = getattr(getattr(error, "orig", None), "args", ("",))[0]
+    if code == 1213:
+        raise error
 
 
 def _watches(statement: Update | Insert) -> Iterator[Watch]:
