@@ -18,6 +18,7 @@ import pytest_asyncio
 from interlock.compute.hypervisor import HostUnreachable, Permit, Phase, RunState, Unsuitable
 from interlock.compute.qemu_host import QemuHosts
 from interlock.compute.qemu_process import Place, QemuProcess, socket_directory
+from interlock.compute.qmp_link import linked
 from interlock.compute.records import write_record
 from tests.hypervisor_contract import FIRST, RUNS_AT_A, RUNS_AT_B, SLOW, SMALL, VM, A, B, HypervisorContract, Rig
 
@@ -253,3 +254,27 @@ async def test_copies_at_the_rate_it_is_given(rig: Rig) -> None:
     seconds = asyncio.get_running_loop().time() - begun
     assert (seen[-1] - seen[0]) / seconds < 2 * SLOW
     assert seen == sorted(seen)
+
+
+async def test_a_link_that_breaks_while_a_guest_is_pulled_is_mended(rig: Rig, tmp_path: Path) -> None:
+    await rig.pulling()
+    async with linked(living(tmp_path, A).observer, 5) as link:
+        await link.ask("migrate-pause")
+        while (await link.ask("query-migrate"))["status"] != "postcopy-paused":
+            await asyncio.sleep(0.02)
+    assert await rig.hypervisor.where(VM) == {A: RunState.FEEDING, B: RunState.RUNNING}
+    second = Permit("m1", 2)
+    assert (await rig.pulled(second, rig.reopen()))[-1].phase is Phase.COMPLETED
+    await rig.hypervisor.remove_source(VM, A, B, second)
+    await rig.lives_on()
+
+
+async def test_memory_may_take_longer_than_an_answer(rig: Rig, tmp_path: Path) -> None:
+    """What bounds a wait for an answer does not bound a pull."""
+    impatient = QemuHosts(tmp_path, patience_seconds=1)
+    await rig.pulling()
+    begun = asyncio.get_running_loop().time()
+    assert (await rig.pulled(Permit("m1", 2), impatient))[-1].phase is Phase.COMPLETED
+    assert asyncio.get_running_loop().time() - begun > 1
+    await rig.hypervisor.remove_source(VM, A, B, Permit("m1", 2))
+    await rig.lives_on()
