@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from interlock.compute.hypervisor import HostUnreachable, Permit, Phase, RunState, Unsuitable
+from interlock.compute.hypervisor import CopyFailed, HostUnreachable, Permit, Phase, RunState, Unsuitable
 from interlock.compute.qemu_host import QemuHosts
 from interlock.compute.qemu_process import Place, QemuProcess, socket_directory
 from interlock.compute.qmp_link import linked
@@ -37,6 +37,16 @@ async def drive():
         print(progress.transferred, flush=True)
 
 asyncio.run(drive())
+"""
+
+OLDER = """#!/bin/sh
+left=$#
+while [ $left -gt 0 ]; do
+    word=$1; shift
+    [ "$word" = pc,accel=tcg ] && word=pc-i440fx-6.0,accel=tcg
+    set -- "$@" "$word"; left=$((left-1))
+done
+exec qemu-system-x86_64 "$@"
 """
 
 
@@ -277,4 +287,19 @@ async def test_memory_may_take_longer_than_an_answer(rig: Rig, tmp_path: Path) -
     assert (await rig.pulled(Permit("m1", 2), impatient))[-1].phase is Phase.COMPLETED
     assert asyncio.get_running_loop().time() - begun > 1
     await rig.hypervisor.remove_source(VM, A, B, Permit("m1", 2))
+    await rig.lives_on()
+
+
+async def test_a_qemu_of_another_version_does_not_take_the_guest_and_says_why(rig: Rig, tmp_path: Path) -> None:
+    """The other host's QEMU has an older machine: what it says is told where the copy was started."""
+    older = tmp_path / "older-qemu"
+    older.write_text(OLDER)
+    older.chmod(0o700)
+    elsewhere = QemuHosts(tmp_path, binary=str(older))
+    await rig.hypervisor.boot(SMALL, A)
+    await rig.hypervisor.start_copy(VM, A, (await elsewhere.prepare(VM, B, FIRST)).uri, FIRST)
+    with pytest.raises(CopyFailed, match=r"host-b said: .*Machine type received is 'pc-.*the guest still runs here"):
+        await rig.watched()
+    assert await elsewhere.tear_down(VM, B, FIRST)
+    assert await rig.hypervisor.where(VM) == RUNS_AT_A
     await rig.lives_on()

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from time import monotonic
@@ -39,7 +39,7 @@ from interlock.compute.hypervisor import (
     checked_name,
     settled,
 )
-from interlock.compute.qemu_process import Place, QemuProcess, socket_directory
+from interlock.compute.qemu_process import Place, QemuProcess, said, socket_directory
 from interlock.compute.qmp_link import Link, LinkLost, QmpRefusal, linked
 from interlock.compute.records import admit, locked, read_record, write_record
 
@@ -134,7 +134,7 @@ class QemuHosts:
                 process = await self._launch(place, self._guest(place), permit.migration)
             if process.uri is None:
                 async with self._asking(place, process) as link:
-                    await self._allowed(place, qemu.set_capabilities(link, postcopy_ram=postcopy))
+                    await qemu.allowed(place, qemu.set_capabilities(link, postcopy_ram=postcopy))
                     process = replace(process, uri=await qemu.listens_at(link))
                 place.save(process)
             assert process.uri is not None
@@ -185,6 +185,12 @@ class QemuHosts:
             while True:
                 async with self._asking(place, process, observer) as link:
                     seen = await qemu.progress(link)
+                if seen.phase is Phase.FAILED:
+                    # A host that does not take a guest tells the guest's source nothing but that the line is dead.
+                    others = [
+                        Place(self._root, self._sockets, host, instance) for host in self._hosts if host != source
+                    ]
+                    seen = replace(seen, error="; ".join([seen.error, *said(others)]))
                 yield seen
                 if settled(seen, host=source, instance=instance):
                     return
@@ -254,7 +260,7 @@ class QemuHosts:
             async with self._turn(place, permit), self._asking(place, process) as link:
                 seen = await qemu.progress(link)
                 if seen.phase is Phase.COPYING:
-                    await self._allowed(place, qemu.start_pulling(link))
+                    await qemu.allowed(place, qemu.start_pulling(link))
                 elif seen.phase is Phase.READY:
                     await qemu.go_on(link)
                 elif seen.phase is Phase.PULLING:
@@ -437,13 +443,6 @@ class QemuHosts:
         """Whether a guest runs here, with all of its memory."""
         async with self._asking(place, process) as link:
             return await qemu.is_whole(link)
-
-    async def _allowed(self, place: Place, asked: Awaitable[None]) -> None:
-        try:
-            await asked
-        except QmpRefusal as error:
-            mend = "let it use userfaultfd (root, or sysctl vm.unprivileged_userfaultfd=1), or move without post-copy"
-            raise _error(Unsuitable, place, f"it cannot do post-copy: {error}", mend) from error
 
     async def _admitted(self, permit: Permit, *places: Place) -> None:
         for place in places:

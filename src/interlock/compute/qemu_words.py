@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any
 
-from interlock.compute.hypervisor import Phase, Progress, RunState
+from interlock.compute.hypervisor import Phase, Progress, RunState, Unsuitable
+from interlock.compute.qemu_process import Place
 from interlock.compute.qmp_link import Link, QmpRefusal
 
 __all__ = [
+    "allowed",
     "go_on",
     "is_whole",
     "listens_at",
@@ -66,6 +68,16 @@ async def start_pulling(link: Link) -> None:
         # It may have gone on in between; the next look tells.
         if (await progress(link)).phase is Phase.COPYING:
             raise
+
+
+async def allowed(place: Place, asked: Awaitable[None]) -> None:
+    """Wait for something that post-copy needs; raise `Unsuitable` where it is refused."""
+    try:
+        await asked
+    except QmpRefusal as error:
+        mend = "let it use userfaultfd (root, or sysctl vm.unprivileged_userfaultfd=1), or move without post-copy"
+        what = f"it cannot do post-copy: {error}"
+        raise Unsuitable(what, host=place.host, instance=place.instance, mend=mend) from error
 
 
 async def mend_link(source: Link, destination: Link) -> None:
