@@ -194,6 +194,11 @@ class FakeFleet(FakeHypervisor):
             self._answers(world, host)
             return sorted(process.instance for process in world.processes if process.host == host and not process.dead)
 
+    async def had(self, instance: str, host: str) -> bool:
+        async with self._open() as world:
+            self._reach(world, host, instance, out_of_band=True)
+            return world.find(instance, host) is not None
+
     async def evacuations(self, host: str) -> Mapping[str, bool]:
         async with self._open() as world:
             self._reach(world, host, WHOLE_HOST, out_of_band=True)
@@ -292,6 +297,9 @@ class FakeFleet(FakeHypervisor):
     def _in_hand(self, world: FakeWorld, instance: str, host: str) -> Disk:
         self._off(world, host, instance)
         disk = self._disk(world, instance, host)
+        if world.guests[instance]["disk"] == "raw":
+            what, mend = "a raw disk has no snapshots", "make its disk in the format qcow2"
+            raise _error(Unsuitable, host, instance, what, mend)
         if disk.damaged:
             raise _error(Unsuitable, host, instance, "its disk is damaged", "make a guest from an image in its place")
         return disk

@@ -130,7 +130,8 @@ class QemuFleet(QemuHosts):
         place = self._place(instance, host)
         disk = self._existing(place)
         self._nowhere(place, await self.where(instance))
-        await qemu_img(place, "check", disk)
+        if disk.suffix == ".qcow2":
+            await qemu_img(place, "check", "-f", "qcow2", disk)
 
     async def make(self, guest: Guest, host: str, permit: Permit, image: str = "") -> None:
         place = self._place(guest.instance, host)
@@ -148,7 +149,7 @@ class QemuFleet(QemuHosts):
             if source is None:
                 return await self._make_disk(place, guest)
             draft = disk.with_suffix(".disk.new")
-            await self._drafted(draft, place, "convert", "-O", guest.disk, source, draft)
+            await self._drafted(draft, place, "convert", "-f", "qcow2", "-O", guest.disk, source, draft)
             draft.replace(disk)
 
     async def unmake(self, instance: str, host: str, permit: Permit, *, mine: bool = False) -> None:
@@ -223,7 +224,7 @@ class QemuFleet(QemuHosts):
             process = place.living()
             if process is None:
                 self._nowhere(place, await self.where(instance))
-                return await self._drafted(target, place, "convert", "-O", "qcow2", disk, target)
+                return await self._drafted(target, place, "convert", "-f", guest.disk, "-O", "qcow2", disk, target)
             size = await virtual_size(place, disk)
             async with self._asking(place, process) as link:
                 await end_copy(link, target)
@@ -262,6 +263,9 @@ class QemuFleet(QemuHosts):
         found = sorted(self._whole(host, reached=True).directory.parent.glob("*/qemu.json"))
         places = [self._out_of_band(record.parent.name, host) for record in found]
         return [place.instance for place in places if place.living() is not None]
+
+    async def had(self, instance: str, host: str) -> bool:
+        return self._out_of_band(instance, host).recorded() is not None
 
     async def evacuations(self, host: str) -> Mapping[str, bool]:
         self._of_host(host)
