@@ -93,8 +93,7 @@ class FakeFleet(FakeHypervisor):
                 raise _error(
                     Unsuitable, host, instance, "its disk is damaged", "make a guest from an image in its place"
                 )
-            if (dead := world.find(instance, host)) is not None:
-                world.forget(dead)
+            self._forget_dead(world, instance)
             world.copies.pop(instance, None)
             world.guests[instance] = asdict(guest)
             world.begin(instance, host, self._clock())
@@ -127,6 +126,7 @@ class FakeFleet(FakeHypervisor):
             if disk is None or (mine and disk.by != permit.migration):
                 return
             self._off(world, host, instance)
+            self._forget_dead(world, instance)
             del world.disks[instance]
             world.guests.pop(instance, None)
 
@@ -271,6 +271,12 @@ class FakeFleet(FakeHypervisor):
             if world.find(instance, host) is not None:
                 self._reach(world, host, instance)
         return {host: RunState(living[host].state) for host in self._hosts if host in living}
+
+    def _forget_dead(self, world: FakeWorld, instance: str) -> None:
+        """Where it died it is no longer looked for; from a fenced host it still has to be deleted."""
+        for process in [one for one in world.processes if one.instance == instance and one.dead]:
+            if process.host not in world.evacuations:
+                world.forget(process)
 
     def _guest(self, world: FakeWorld, instance: str) -> Guest:
         if instance not in world.guests:

@@ -112,6 +112,7 @@ class QemuFleet(QemuHosts):
                 self._nowhere(place, states)
                 if not self._disk(guest).exists():
                     raise _error(Unsuitable, place, "it has no disk", "make it first")
+                self._forget_dead(guest.instance)
                 write_record(record, asdict(guest))
                 process = await self._launch(place, guest, None)
             async for _ in self._until(place, "it was started and says nothing"):
@@ -159,6 +160,7 @@ class QemuFleet(QemuHosts):
             if mine and (read_record(maker) or {}).get("by") != permit.migration:
                 return
             self._nowhere(place, await self.where(instance))
+            self._forget_dead(instance)
             for suffix in ("qcow2", "raw", "raw.new", "disk.new", "json"):
                 (self._root / "guests" / f"{instance}.{suffix}").unlink(missing_ok=True)
             maker.unlink(missing_ok=True)
@@ -390,6 +392,12 @@ class QemuFleet(QemuHosts):
     def _not_fenced(self, place: Place) -> None:
         if self._evacuations(place.host):
             raise _error(Unsuitable, place, "the host is fenced", "take the host back first")
+
+    def _forget_dead(self, instance: str) -> None:
+        """Where it died it is no longer looked for; from a fenced host it still has to be deleted."""
+        for place in (self._out_of_band(instance, host) for host in self._hosts if not self._evacuations(host)):
+            if place.living() is None:
+                place.drop()
 
     def _nowhere(self, place: Place, states: Mapping[str, RunState]) -> None:
         if states:
