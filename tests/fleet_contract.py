@@ -220,6 +220,23 @@ class FleetContract:
         with pytest.raises(HostUnreachable):
             await one.welcome(VM, C)
 
+    @pytest.mark.parametrize("deleted", [True, False])
+    async def test_a_host_where_it_died_has_it_no_longer_once_it_lives_elsewhere(
+        self, yard: Yard, deleted: bool
+    ) -> None:
+        one = yard.fleet
+        await one.boot(SMALL, A)
+        await one.kill(VM, A)
+        assert await one.had(VM, A) and not await one.had(VM, B)
+        if deleted:
+            await one.unmake(VM, B, FIRST)
+            await one.make(SMALL, B, FIRST)
+        await one.start(SMALL, B, FIRST)
+        assert await one.had(VM, B) and not await one.had(VM, A)
+        await one.cut_off(A)
+        assert await one.where(VM) == {B: RunState.RUNNING}
+        await one.stop(VM, B, FIRST)
+
     async def test_an_evacuation_withdrawn_leaves_the_guest_to_its_host(self, yard: Yard) -> None:
         one = yard.fleet
         await one.boot(SMALL, A)

@@ -64,17 +64,33 @@ class Rig:
         proof = await self.proof()
         assert proof.faults() == [], proof
 
-    async def copying(self, guest: Guest = SMALL, rate: int = SLOW, permit: Permit = FIRST) -> str:
+    async def copying(
+        self, guest: Guest = SMALL, rate: int = SLOW, permit: Permit = FIRST, postcopy: bool = False
+    ) -> str:
         """Boot a guest, prepare B, start a copy, and wait until it is under way; return the URI."""
-        await self.hypervisor.boot(guest, A)
-        uri = (await self.hypervisor.prepare(VM, B, permit)).uri
-        assert await self.hypervisor.start_copy(VM, A, uri, permit, bytes_per_second=rate) is Phase.COPYING
+        hypervisor = self.hypervisor
+        await hypervisor.boot(guest, A)
+        uri = (await hypervisor.prepare(VM, B, permit, postcopy=postcopy)).uri
+        phase = await hypervisor.start_copy(VM, A, uri, permit, bytes_per_second=rate, postcopy=postcopy)
+        assert phase is Phase.COPYING
         async with contextlib.aclosing(self.hypervisor.watch(VM, A)) as watch:
             async for progress in watch:
                 assert progress.phase is Phase.COPYING
                 if progress.transferred:
                     return uri
         raise AssertionError("the copy ended")
+
+    async def pulling(self, rate: int = 2 << 20) -> None:
+        """Boot a guest, and let it go on at B while its memory still follows."""
+        await self.copying(rate=rate, postcopy=True)
+        async with contextlib.aclosing(self.hypervisor.pull(VM, A, B, FIRST)) as pull:
+            async for progress in pull:
+                if progress.phase is Phase.PULLING:
+                    return
+        raise AssertionError("all of its memory was there at once")
+
+    async def pulled(self, permit: Permit = FIRST, hypervisor: Hypervisor | None = None) -> list[Progress]:
+        return [progress async for progress in (hypervisor or self.hypervisor).pull(VM, A, B, permit)]
 
     async def watched(self, hypervisor: Hypervisor | None = None) -> list[Progress]:
         return [progress async for progress in (hypervisor or self.hypervisor).watch(VM, A)]
@@ -216,6 +232,7 @@ class HypervisorContract:
             lambda permit: hypervisor.cancel_copy(VM, A, permit),
             lambda permit: hypervisor.switch_over(VM, A, B, permit),
             lambda permit: hypervisor.force(VM, A, permit),
+            lambda permit: anext(hypervisor.pull(VM, A, B, permit)),
             lambda permit: hypervisor.remove_source(VM, A, B, permit),
         ]
         for call in calls:
@@ -278,27 +295,77 @@ class HypervisorContract:
 
     async def test_pulled_it_goes_on_before_its_memory_is_there(self, rig: Rig) -> None:
         hypervisor = rig.hypervisor
-        await hypervisor.boot(STUBBORN, A)
-        uri = (await hypervisor.prepare(VM, B, FIRST, postcopy=True)).uri
-        await hypervisor.start_copy(VM, A, uri, FIRST, bytes_per_second=STUBBORN_RATE, postcopy=True)
-        for _ in range(2):
-            await hypervisor.pull(VM, A, B, FIRST)
-        assert (await hypervisor.where(VM))[B] is RunState.RUNNING
+        await rig.copying(STUBBORN, STUBBORN_RATE, postcopy=True)
+        seen = await rig.pulled()
+        assert seen[-1].phase is Phase.COMPLETED and Phase.PULLING in {progress.phase for progress in seen}
+        assert await hypervisor.where(VM) == {A: RunState.LEFT, B: RunState.RUNNING}
         with pytest.raises(Unsafe, match="has left"):
             await hypervisor.cancel_copy(VM, A, FIRST)
-        with pytest.raises(StaleToken):
-            await hypervisor.pull(VM, A, B, Permit("m1", 0))
         for _ in range(2):
             await hypervisor.remove_source(VM, A, B, FIRST)
-        await hypervisor.pull(VM, A, B, FIRST)
+        assert [progress.phase for progress in await rig.pulled()] == [Phase.COMPLETED]
         assert await hypervisor.where(VM) == RUNS_AT_B
+        await rig.lives_on()
+
+    async def test_once_pulled_it_may_move_on_without(self, rig: Rig) -> None:
+        hypervisor, back = rig.hypervisor, Permit("m2", 1)
+        await rig.copying(rate=16 << 20, postcopy=True)
+        await rig.pulled()
+        await hypervisor.remove_source(VM, A, B, FIRST)
+        await hypervisor.start_copy(VM, B, (await hypervisor.prepare(VM, A, back)).uri, back)
+        await hypervisor.switch_over(VM, B, A, back)
+        await hypervisor.remove_source(VM, B, A, back)
+        assert await hypervisor.where(VM) == RUNS_AT_A
+        await rig.lives_on()
+
+    async def test_while_it_is_pulled_nothing_may_be_removed(self, rig: Rig) -> None:
+        hypervisor = rig.hypervisor
+        await rig.pulling()
+        assert await hypervisor.where(VM) == {A: RunState.FEEDING, B: RunState.RUNNING}
+        with pytest.raises(Unsafe, match="has left"):
+            await hypervisor.cancel_copy(VM, A, FIRST)
+        with pytest.raises(Unsafe, match="this destination holds the guest"):
+            await hypervisor.tear_down(VM, B, FIRST)
+        with pytest.raises(Unsafe, match="it must run on host-b and have left host-a, but it is feeding on host-a"):
+            await hypervisor.remove_source(VM, A, B, FIRST)
+        other, second = rig.reopen(), Permit("m1", 2)
+        assert (await rig.pulled(second, other))[-1].phase is Phase.COMPLETED
+        await other.remove_source(VM, A, B, second)
+        await rig.lives_on()
+
+    @pytest.mark.parametrize("host", [A, B])
+    async def test_a_guest_torn_in_two_is_said_to_be_lost(self, rig: Rig, host: str) -> None:
+        hypervisor = rig.hypervisor
+        await rig.pulling()
+        await hypervisor.kill(VM, host)
+        with pytest.raises(GuestLost, match=r"one of them is gone; kill what is left of it, and boot it again"):
+            await rig.pulled()
+        await hypervisor.kill(VM, A)
+        await hypervisor.kill(VM, B)
+        await hypervisor.boot(SMALL, A)
+        await rig.lives_on()
+
+    async def test_a_copy_not_started_for_post_copy_is_not_pulled(self, rig: Rig) -> None:
+        await rig.copying()
+        with pytest.raises(Unsuitable, match="it cannot do post-copy"):
+            await rig.pulled()
+        assert (await rig.hypervisor.where(VM))[A] is RunState.RUNNING
+        await rig.hypervisor.cancel_copy(VM, A, FIRST)
+        await rig.hypervisor.tear_down(VM, B, FIRST)
+        await rig.lives_on()
+
+    async def test_started_for_post_copy_it_may_go_without(self, rig: Rig) -> None:
+        await rig.copying(rate=16 << 20, postcopy=True)
+        assert (await rig.watched())[-1].phase is Phase.READY
+        await rig.hypervisor.switch_over(VM, A, B, FIRST)
+        await rig.hypervisor.remove_source(VM, A, B, FIRST)
         await rig.lives_on()
 
     async def test_nothing_is_pulled_without_a_copy(self, rig: Rig) -> None:
         await rig.hypervisor.boot(SMALL, A)
         await rig.hypervisor.prepare(VM, B, FIRST, postcopy=True)
         with pytest.raises(CopyFailed, match="no copy was ever started"):
-            await rig.hypervisor.pull(VM, A, B, FIRST)
+            await rig.pulled()
         assert (await rig.hypervisor.where(VM))[A] is RunState.RUNNING
 
     async def test_unsuitable(self, rig: Rig) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from tests.moving import (
     VM,
     A,
     B,
+    C,
     Faulty,
     ended,
     engine,
@@ -88,3 +90,31 @@ async def test_a_host_that_is_alive_is_not_evacuated(fleet: Faulty, tmp_path: Pa
             move = await interlock.start(Evacuation, instance=VM, source=source, destination=destination)
             assert said in (await ended(move, "failed", "refused")).data["reason"]
     assert await fleet.where(VM) == RUNS_AT_A and await fleet.evacuations(A) == {}
+
+
+async def test_no_host_is_powered_off_for_a_guest_that_was_not_there(fleet: Faulty, tmp_path: Path) -> None:
+    """A request that names the wrong dead host would kill whoever runs there, cut off and in good health."""
+    await fleet.boot(replace(GUEST, instance="vm-2"), C)
+    await fleet.boot(replace(GUEST, instance="vm-3"), B)
+    await fleet.stop("vm-3", B, Permit("before", 1))
+    await fleet.cut_off(A)
+    async with engine(tmp_path, evacuation(fleet)) as interlock:
+        for instance, said in (("vm-2", "it was not there; it is running on host-c"), ("vm-3", "not there; it is off")):
+            move = await interlock.start(Evacuation, instance=instance, source=A, destination=B)
+            assert said in (await ended(move, "failed", "refused")).data["reason"]
+    await fleet.cut_off(A, reachable=True)
+    assert await fleet.where(VM) == RUNS_AT_A and await fleet.evacuations(A) == {}
+
+
+async def test_every_guest_of_a_dead_host_is_evacuated_whatever_its_disk(fleet: Faulty, tmp_path: Path) -> None:
+    """The first one fences the host; it is the host of the second one all the same."""
+    await fleet.boot(replace(GUEST, instance="vm-raw", disk="raw"), A)
+    await fleet.cut_off(A)
+    async with engine(tmp_path, evacuation(fleet), host_return(fleet)) as interlock:
+        for instance in (VM, "vm-raw"):
+            move = await interlock.start(Evacuation, instance=instance, source=A, destination=B)
+            await ended(move, "succeeded", "completed")
+            assert await fleet.where(instance) == RUNS_AT_B
+        await fleet.cut_off(A, reachable=True)
+        back = await interlock.start(HostReturn, host=A)
+        assert (await ended(back, "succeeded")).data["deleted"] == [VM, "vm-raw"]

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from interlock.compute.evacuation import HostReturn, host_return
+from interlock.compute.fake_fleet import FakeFleet
+from interlock.compute.fake_world import FakeWorld
 from interlock.compute.guest import prove
 from interlock.compute.host_drain import HostDrain, host_drain
-from interlock.compute.hypervisor import RunState, Unsuitable
+from interlock.compute.hypervisor import Permit, RunState, Unsuitable
 from interlock.compute.live_migration import LiveMigration, live_migration
+from interlock.testing import Kit
 from tests.explored_fleet import drained
 from tests.moving import (
     GUEST,
@@ -88,3 +92,41 @@ async def test_a_cancel_reaches_the_moves_and_undoes_the_disabling(fleet: Faulty
     await fleet.welcome(VM, A)
     (state,) = (await fleet.where(VM)).values()
     assert state is RunState.RUNNING
+
+
+@pytest.mark.parametrize("coming", [True, False])
+def test_a_guest_on_its_way_is_waited_for(coming: bool) -> None:
+    """Who empties a host means to switch it off: that would be the end of a guest that is half there."""
+    world = FakeWorld()
+    fake = FakeFleet(world, (A, B, C), clock=lambda: kit.now)
+    kit = Kit(host_drain(fake), children=[live_migration(fake)])
+    permit, (source, destination) = Permit("before", 1), (B, A) if coming else (A, B)
+
+    async def half_moved() -> None:
+        await fake.boot(GUEST, source)
+        uri = (await fake.prepare(VM, destination, permit, postcopy=True)).uri
+        await fake.start_copy(VM, source, uri, permit, bytes_per_second=1 << 16, postcopy=True)
+        if not coming:
+            await anext(fake.pull(VM, source, destination, permit))
+
+    asyncio.run(half_moved())
+    drain = kit.start(host=A)
+    kit.advance("1m")
+    drain.expect(status="waiting", state="awaiting")
+    if coming:
+        asyncio.run(fake.cancel_copy(VM, B, permit))
+        asyncio.run(fake.tear_down(VM, A, permit))
+    kit.advance("3m")
+    drain.expect(status="succeeded", state="completed")
+    assert asyncio.run(fake.where(VM))[B] is RunState.RUNNING
+
+
+def test_what_never_arrives_is_not_waited_for_for_ever() -> None:
+    fake = FakeFleet(FakeWorld(), (A, B, C), clock=lambda: kit.now)
+    kit = Kit(host_drain(fake), children=[live_migration(fake)])
+    asyncio.run(fake.boot(GUEST, B))
+    asyncio.run(fake.prepare(VM, A, Permit("before", 1)))
+    drain = kit.start(host=A)
+    kit.finish(drain, within="2h")
+    drain.expect(status="failed", undone=["disabling"])
+    assert "vm-1 is still on its way to host-a or from it" in drain.data["reason"]

@@ -126,10 +126,13 @@ async def test_a_guest_that_is_pulled_goes_on_before_its_memory_is_there(
     hypervisor: Hypervisor, tmp_path: Path
 ) -> None:
     async with engine(tmp_path, hypervisor) as interlock:
-        data = {"instance": "vm-1", "source": A, "destination": B, "bytes_per_second": 1 << 20, "postcopy": True}
+        data = {"instance": "vm-1", "source": A, "destination": B, "bytes_per_second": 4 << 20, "postcopy": True}
         move = await interlock.start(LiveMigration, data)
         await copying(move, hypervisor)
         await move.signal("postcopy")
+        await until(move, lambda snapshot: snapshot.state != "copying")
+        with pytest.raises(NotPossible):
+            await move.cancel("too late")
         after = await move.finished(timeout=60)
         entered = [fact.state for record in await move.history() for fact in record.facts if isinstance(fact, Entered)]
     assert after.status == "succeeded" and "pulling" in entered and "switching" not in entered
@@ -237,6 +240,8 @@ def pulled(hosts: Hosts) -> None:
     move = hosts.move(1 << 20, postcopy=True)
     hosts.kit.advance("1s")
     move.signal("postcopy")
+    move.expect(status="running", state="pulling")
+    assert hosts.world.living("vm-1")[A].state == RunState.FEEDING
     hosts.ended(move, "succeeded", "completed", [], B)
     assert move.attempts("pulling") == 1
 
@@ -247,6 +252,20 @@ def pulled_where_it_may_not(hosts: Hosts) -> None:
     move.signal("postcopy")
     hosts.ended(move, "succeeded", "completed", [], B)
     assert move.attempts("pulling") == 0
+
+
+def aborted_when_checked(hosts: Hosts) -> None:
+    hosts.kit.stub("checking", hangs=True)
+    move = hosts.move()
+    move.signal("abort")
+    hosts.ended(move, "cancelled", "cancelled", [])
+
+
+def aborted_when_prepared(hosts: Hosts) -> None:
+    hosts.kit.stub("preparing", hangs=True)
+    move = hosts.move()
+    move.signal("abort")
+    hosts.ended(move, "cancelled", "cancelled", ["preparing"])
 
 
 def aborted(hosts: Hosts) -> None:
@@ -307,7 +326,8 @@ def cancelled_in_the_copy(hosts: Hosts) -> None:
 
 
 STORIES = [
-    moved, not_there, forced, pulled, pulled_where_it_may_not, aborted, unreachable_when_checked,
+    moved, not_there, forced, pulled, pulled_where_it_may_not, aborted_when_checked, aborted_when_prepared, aborted,
+    unreachable_when_checked,
     unreachable_when_prepared, destination_dies, check_takes_too_long, preparing_takes_too_long, copy_falls_silent,
     cancelled_when_checked, cancelled_when_prepared, cancelled_in_the_copy,
 ]  # fmt: skip

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -78,3 +79,20 @@ async def test_a_full_storage_is_said_and_the_guest_goes_on(yard: Yard, tmp_path
     assert await fleet.images() == {} and not list((tmp_path / "images").glob("golden*"))
     if runs:
         await yard.lines()
+
+
+async def test_what_a_guest_writes_to_a_raw_disk_is_never_taken_for_an_image(yard: Yard, tmp_path: Path) -> None:
+    """Its owner may write the header of an image that refers to any file of the host; a copy would bring that file along."""
+    raw = replace(SMALL, disk="raw")
+    await yard.fleet.boot(raw, A)
+    await yard.fleet.stop(VM, A, FIRST)
+    secret, disk = tmp_path / "secret", tmp_path / "guests" / f"{VM}.raw"
+    secret.write_bytes(b"what only the host may read".ljust(1 << 20, b"."))
+    command = ["qemu-img", "create", "-q", "-f", "qcow2", "-b", str(secret), "-F", "raw", str(disk)]
+    subprocess.run(command, check=True)
+    written = disk.read_bytes()
+    await yard.fleet.capture(VM, A, "golden", FIRST)
+    await yard.fleet.publish(VM, A, "golden", FIRST)
+    assert await yard.fleet.saved(VM) == []
+    await yard.fleet.make(replace(raw, instance="vm-2"), A, FIRST, "golden")
+    assert (tmp_path / "guests" / "vm-2.raw").read_bytes().startswith(written)

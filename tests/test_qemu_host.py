@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from interlock.compute.hypervisor import HostUnreachable, Permit, Phase, RunState, Unsuitable
+from interlock.compute.hypervisor import CopyFailed, HostUnreachable, Permit, Phase, RunState, Unsuitable
 from interlock.compute.qemu_host import QemuHosts
 from interlock.compute.qemu_process import Place, QemuProcess, socket_directory
+from interlock.compute.qmp_link import linked
 from interlock.compute.records import write_record
 from tests.hypervisor_contract import FIRST, RUNS_AT_A, RUNS_AT_B, SLOW, SMALL, VM, A, B, HypervisorContract, Rig
 
@@ -36,6 +37,16 @@ async def drive():
         print(progress.transferred, flush=True)
 
 asyncio.run(drive())
+"""
+
+OLDER = """#!/bin/sh
+left=$#
+while [ $left -gt 0 ]; do
+    word=$1; shift
+    [ "$word" = pc,accel=tcg ] && word=pc-i440fx-6.0,accel=tcg
+    set -- "$@" "$word"; left=$((left-1))
+done
+exec qemu-system-x86_64 "$@"
 """
 
 
@@ -253,3 +264,42 @@ async def test_copies_at_the_rate_it_is_given(rig: Rig) -> None:
     seconds = asyncio.get_running_loop().time() - begun
     assert (seen[-1] - seen[0]) / seconds < 2 * SLOW
     assert seen == sorted(seen)
+
+
+async def test_a_link_that_breaks_while_a_guest_is_pulled_is_mended(rig: Rig, tmp_path: Path) -> None:
+    await rig.pulling()
+    async with linked(living(tmp_path, A).observer, 5) as link:
+        await link.ask("migrate-pause")
+        while (await link.ask("query-migrate"))["status"] != "postcopy-paused":
+            await asyncio.sleep(0.02)
+    assert await rig.hypervisor.where(VM) == {A: RunState.FEEDING, B: RunState.RUNNING}
+    second = Permit("m1", 2)
+    assert (await rig.pulled(second, rig.reopen()))[-1].phase is Phase.COMPLETED
+    await rig.hypervisor.remove_source(VM, A, B, second)
+    await rig.lives_on()
+
+
+async def test_memory_may_take_longer_than_an_answer(rig: Rig, tmp_path: Path) -> None:
+    """What bounds a wait for an answer does not bound a pull."""
+    impatient = QemuHosts(tmp_path, patience_seconds=1)
+    await rig.pulling()
+    begun = asyncio.get_running_loop().time()
+    assert (await rig.pulled(Permit("m1", 2), impatient))[-1].phase is Phase.COMPLETED
+    assert asyncio.get_running_loop().time() - begun > 1
+    await rig.hypervisor.remove_source(VM, A, B, Permit("m1", 2))
+    await rig.lives_on()
+
+
+async def test_a_qemu_of_another_version_does_not_take_the_guest_and_says_why(rig: Rig, tmp_path: Path) -> None:
+    """The other host's QEMU has an older machine: what it says is told where the copy was started."""
+    older = tmp_path / "older-qemu"
+    older.write_text(OLDER)
+    older.chmod(0o700)
+    elsewhere = QemuHosts(tmp_path, binary=str(older))
+    await rig.hypervisor.boot(SMALL, A)
+    await rig.hypervisor.start_copy(VM, A, (await elsewhere.prepare(VM, B, FIRST)).uri, FIRST)
+    with pytest.raises(CopyFailed, match=r"host-b said: .*Machine type received is 'pc-.*the guest still runs here"):
+        await rig.watched()
+    assert await elsewhere.tear_down(VM, B, FIRST)
+    assert await rig.hypervisor.where(VM) == RUNS_AT_A
+    await rig.lives_on()

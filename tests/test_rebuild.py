@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,14 +10,27 @@ import pytest
 from interlock.compute.fake_fleet import FakeFleet
 from interlock.compute.hypervisor import Permit
 from interlock.compute.rebuild import Rebuild, rebuild
+from interlock.compute.resize import Resize, resize
 from tests.explored_fleet import rebuilt
-from tests.moving import RUNS_AT_A, VM, A, B, Faulty, ended, engine, finds_nothing, fleet, is_clean, says, undone
+from tests.moving import GUEST, RUNS_AT_A, VM, A, B, Faulty, ended, engine, finds_nothing, fleet, is_clean, says, undone
 
 __all__ = ["fleet"]
 
 
 def test_the_machine_is_clean() -> None:
     is_clean(Rebuild)
+
+
+async def test_a_guest_of_which_there_are_no_snapshots_is_not_stopped_for_nothing(
+    fleet: Faulty, tmp_path: Path
+) -> None:
+    await fleet.boot(replace(GUEST, instance="vm-raw", disk="raw"), A)
+    async with engine(tmp_path, rebuild(fleet), resize(fleet)) as interlock:
+        for machine, size in ((Rebuild, {}), (Resize, {"memory_mib": 48, "cpus": 2})):
+            move = await interlock.start(machine, {"instance": "vm-raw", "host": A, **size})
+            assert "a raw disk has no snapshots" in (await ended(move, "failed", "refused")).data["reason"]
+            assert await undone(move) == []
+    assert len([console for console in await fleet.consoles("vm-raw") if console.text]) == 1, "it was started once"
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 
 | state | performs | undo |
 |---|---|---|
-| checking | the source does not answer, and the destination takes guests | nothing |
+| checking | the source, which had the guest, does not answer, and the destination takes guests | nothing |
 | fencing | it is recorded that this guest leaves the source, and the source is powered off | withdraw that record |
 | inspecting | its disk is whole | nothing |
 | starting | it starts at the destination | switch it off there |
@@ -15,6 +15,7 @@ guest whose evacuation failed still belongs to it, and while one is under way it
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from interlock import Actions, Claim, Event, Final, Machine, Operation, Retry, State
@@ -106,6 +107,7 @@ def evacuation(fleet: Fleet) -> Actions[Flight]:
             await fleet.made_as(flight.instance)
             await fleet.welcome(flight.instance, flight.destination)
             await dead(fleet, flight)
+            await its_host(fleet, flight)
         except Unsuitable as unsuitable:
             return Event("unsuitable", reason=str(unsuitable))
         return None
@@ -150,6 +152,17 @@ async def dead(fleet: Fleet, flight: Flight) -> None:
     if guests:
         what, mend = f"the host is alive, and runs {', '.join(guests)}", "drain it, or migrate the guest"
         raise Unsuitable(what, host=here, instance=flight.instance, mend=mend)
+
+
+async def its_host(fleet: Fleet, flight: Flight) -> None:
+    """Raise `Unsuitable` unless the source is the host that the guest was on: no other host is powered off for its sake."""
+    elsewhere: list[str] = []
+    with suppress(HostUnreachable):
+        elsewhere = [f"{state} on {host}" for host, state in (await fleet.where(flight.instance)).items()]
+    if elsewhere or not await fleet.had(flight.instance, flight.source):
+        what = f"it was not there; it is {', '.join(elsewhere) or 'off'}"
+        mend = "name the host it was on, or boot it where it is wanted"
+        raise Unsuitable(what, host=flight.source, instance=flight.instance, mend=mend)
 
 
 @dataclass

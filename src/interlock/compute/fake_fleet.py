@@ -93,8 +93,7 @@ class FakeFleet(FakeHypervisor):
                 raise _error(
                     Unsuitable, host, instance, "its disk is damaged", "make a guest from an image in its place"
                 )
-            if (dead := world.find(instance, host)) is not None:
-                world.forget(dead)
+            self._forget_dead(world, instance)
             world.copies.pop(instance, None)
             world.guests[instance] = asdict(guest)
             world.begin(instance, host, self._clock())
@@ -127,6 +126,7 @@ class FakeFleet(FakeHypervisor):
             if disk is None or (mine and disk.by != permit.migration):
                 return
             self._off(world, host, instance)
+            self._forget_dead(world, instance)
             del world.disks[instance]
             world.guests.pop(instance, None)
 
@@ -193,6 +193,11 @@ class FakeFleet(FakeHypervisor):
         async with self._verb("guests_on", host, WHOLE_HOST) as world:
             self._answers(world, host)
             return sorted(process.instance for process in world.processes if process.host == host and not process.dead)
+
+    async def had(self, instance: str, host: str) -> bool:
+        async with self._open() as world:
+            self._reach(world, host, instance, out_of_band=True)
+            return world.find(instance, host) is not None
 
     async def evacuations(self, host: str) -> Mapping[str, bool]:
         async with self._open() as world:
@@ -267,6 +272,12 @@ class FakeFleet(FakeHypervisor):
                 self._reach(world, host, instance)
         return {host: RunState(living[host].state) for host in self._hosts if host in living}
 
+    def _forget_dead(self, world: FakeWorld, instance: str) -> None:
+        """Where it died it is no longer looked for; from a fenced host it still has to be deleted."""
+        for process in [one for one in world.processes if one.instance == instance and one.dead]:
+            if process.host not in world.evacuations:
+                world.forget(process)
+
     def _guest(self, world: FakeWorld, instance: str) -> Guest:
         if instance not in world.guests:
             raise _error(Unsuitable, "any host", instance, "there is no guest of this name", "boot it first")
@@ -292,6 +303,9 @@ class FakeFleet(FakeHypervisor):
     def _in_hand(self, world: FakeWorld, instance: str, host: str) -> Disk:
         self._off(world, host, instance)
         disk = self._disk(world, instance, host)
+        if world.guests[instance]["disk"] == "raw":
+            what, mend = "a raw disk has no snapshots", "make its disk in the format qcow2"
+            raise _error(Unsuitable, host, instance, what, mend)
         if disk.damaged:
             raise _error(Unsuitable, host, instance, "its disk is damaged", "make a guest from an image in its place")
         return disk

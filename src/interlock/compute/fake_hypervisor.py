@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
-from interlock.compute.fake_world import Copy, FakeWorld, Process
+from interlock.compute.fake_world import TORN, Copy, FakeWorld, Process
 from interlock.compute.fleet import WHOLE_HOST, Fleet
 from interlock.compute.guest import PAGE_BYTES, TICKS_PER_SECOND
 from interlock.compute.hypervisor import (
@@ -180,6 +180,7 @@ class FakeHypervisor:
                 remaining=filled,
                 bytes_per_second=bytes_per_second or _UNLIMITED_BYTES_PER_SECOND,
                 dirty_bytes_per_second=guest.dirtied_pages * PAGE_BYTES * TICKS_PER_SECOND,
+                postcopy=postcopy,
             )
             if target is None:
                 copy.phase, copy.error = Phase.FAILED.value, f"Failed to connect to {uri}: Connection refused"
@@ -200,7 +201,7 @@ class FakeHypervisor:
         async with self._verb("cancel_copy", source, instance, permit) as world:
             living = world.living(instance)
             if (source not in living and any(p.state == RunState.RUNNING for p in living.values())) or (
-                source in living and living[source].state == RunState.LEFT
+                source in living and living[source].state in (RunState.LEFT, RunState.FEEDING)
             ):
                 raise _error(Unsafe, source, instance, "the guest has left this host", "let the migration finish")
             self._holder(world, source, instance)
@@ -230,23 +231,31 @@ class FakeHypervisor:
             HostUnreachable, source, instance, "the copy does not end: the clock stands still", "move the clock"
         )
 
-    async def pull(self, instance: str, source: str, destination: str, permit: Permit) -> None:
-        for _ in range(_ROUNDS_LIMIT):
+    async def pull(
+        self, instance: str, source: str, destination: str, permit: Permit
+    ) -> AsyncGenerator[Progress, None]:
+        while True:
             async with self._verb("pull", source, instance, permit) as world:
                 self._admit(world, destination, instance, permit)
                 copy, arrived = world.copies.get(instance), world.living(instance).get(destination)
-                if copy is not None and copy.phase in (Phase.PULLING, Phase.COMPLETED):
-                    if arrived is None:
-                        what = "it was in two places, and one of them is gone"
-                        raise _error(GuestLost, destination, instance, what, "boot it again from its disk")
-                    copy.phase = Phase.COMPLETED.value
-                    return
-                holder = self._holder(world, source, instance)
-                settled(_progress(world, instance, source), host=source, instance=instance)
-                if copy is not None and arrived is not None:
+                if copy is not None and copy.phase in (Phase.COPYING, Phase.READY) and arrived is not None:
+                    if copy.phase == Phase.COPYING and not copy.postcopy:
+                        what, mend = "it cannot do post-copy: its copy was not started for it", "force it, or abort it"
+                        raise _error(Unsuitable, source, instance, what, mend)
+                    holder = self._holder(world, source, instance)
+                    copy.dirty_bytes_per_second = 0.0
                     world.hand_over(copy, holder, arrived, Phase.PULLING, self._clock())
+                seen = _progress(world, instance, source)
+                if (seen.phase is Phase.COMPLETED and arrived is None) or seen.error == TORN:
+                    mend = "kill what is left of it, and boot it again from its disk"
+                    raise _error(GuestLost, source, instance, TORN, mend)
+                if seen.phase is not Phase.COMPLETED:
+                    self._holder(world, source, instance)
+                    settled(seen, host=source, instance=instance)
+            yield seen
+            if seen.phase is Phase.COMPLETED:
+                return
             await self._sleep(_POLL_SECONDS)
-        raise _error(HostUnreachable, source, instance, "its memory does not arrive", "try again")
 
     async def force(self, instance: str, source: str, permit: Permit) -> None:
         async with self._verb("force", source, instance, permit) as world:

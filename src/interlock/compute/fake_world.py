@@ -10,7 +10,10 @@ from interlock.compute.guest import TICKS_PER_SECOND, Line, render
 from interlock.compute.hypervisor import Phase, RunState
 from interlock.compute.records import Fence
 
-__all__ = ["Copy", "Disk", "FakeWorld", "Image", "Process"]
+__all__ = ["TORN", "Copy", "Disk", "FakeWorld", "Image", "Process"]
+
+TORN = "it was in two places, and one of them is gone"
+"""Why the copy of a guest that was pulled has failed."""
 
 
 @dataclass
@@ -67,9 +70,15 @@ class Copy:
     sent: float = 0.0
     phase: str = Phase.COPYING.value
     error: str = ""
+    postcopy: bool = False
 
     def move_to(self, now: float) -> float | None:
         """Advance to ``now``; return the moment at which it became ready, if that is past."""
+        if self.phase == Phase.PULLING:
+            going = min(self.remaining, self.bytes_per_second * (now - self.since))
+            self.since, self.sent, self.remaining = now, self.sent + going, self.remaining - going
+            if not self.remaining:
+                self.phase = Phase.COMPLETED.value
         if self.phase != Phase.COPYING:
             return None
         seconds = now - self.since
@@ -169,11 +178,13 @@ class FakeWorld:
             source = self.find(instance, copy.source)
             if ready_at is not None and source is not None:
                 source.hold(ready_at, RunState.PAUSED)
+            if copy.phase == Phase.COMPLETED and source is not None and source.state == RunState.FEEDING:
+                source.state = RunState.LEFT.value
 
     def hand_over(self, copy: Copy, source: Process, destination: Process, phase: Phase, now: float) -> None:
         """Let a guest go on at its destination; its source keeps an empty shell, or memory that is still to be sent."""
         copy.phase = phase.value
-        source.hold(now, RunState.LEFT.value)
+        source.hold(now, RunState.FEEDING if phase is Phase.PULLING else RunState.LEFT)
         destination.first, destination.counter = source.counter + 1, source.counter
         destination.nonce, destination.disk = source.nonce, source.disk
         destination.ram, destination.cpus = source.ram, source.cpus
@@ -182,7 +193,7 @@ class FakeWorld:
     def end_copy(self, instance: str, phase: Phase, error: str, now: float) -> None:
         """End a copy under way without success: the guest runs on at its source, the destination ends."""
         copy = self.copies.get(instance)
-        if copy is None or Phase(copy.phase).ended or copy.phase == Phase.PULLING:
+        if copy is None or Phase(copy.phase).ended:
             return
         copy.phase, copy.error = phase.value, error
         source, destination = self.find(instance, copy.source), self.find(instance, copy.destination)
@@ -197,11 +208,16 @@ class FakeWorld:
         if process.state in (RunState.RUNNING, RunState.PAUSED) and process.instance in self.disks:
             self.disks[process.instance].life = process.life(now)
         process.hold(now, "dead")
-        if copy is not None and copy.destination == process.host:
+        if copy is not None and copy.phase == Phase.PULLING and process.host in (copy.source, copy.destination):
+            # Torn in two. What is at the destination says that it runs, and stands still.
+            copy.phase, copy.error = Phase.FAILED.value, TORN
+            other = self.find(process.instance, copy.destination)
+            if other is not None and not other.dead:
+                other.hold(now, RunState.RUNNING)
+        elif copy is not None and copy.destination == process.host:
             self.end_copy(process.instance, Phase.FAILED, "Unable to write to socket: Broken pipe", now)
         elif copy is not None and copy.source == process.host and not Phase(copy.phase).ended:
             destination = self.find(process.instance, copy.destination)
             if destination is not None:
                 destination.hold(now, "dead")
-            if copy.phase != Phase.PULLING:
-                copy.phase, copy.error = Phase.FAILED.value, "the source died"
+            copy.phase, copy.error = Phase.FAILED.value, "the source died"

@@ -110,6 +110,10 @@ class Fleet(Hypervisor, Protocol):
         """Return the guests that have a process on a host, by name. Asks the host itself, so it must answer, fenced or not."""
         ...
 
+    async def had(self, instance: str, host: str) -> bool:
+        """Whether a host is the last that is known to have had a process of a guest, dead or alive. The host need not answer."""
+        ...
+
     async def evacuations(self, host: str) -> Mapping[str, bool]:
         """Return the guests whose evacuation from a host is recorded, and whether it is done. Empty: the host is not fenced."""
         ...

@@ -5,6 +5,7 @@
 | checking | the host answers | nothing |
 | disabling | it takes no new guests | let it take guests again, if this operation disabled it |
 | looking | which guests are on it, and where each can go | nothing |
+| awaiting | nothing: a guest is on its way to the host, or some of its memory is still there | - |
 | emptying | one live migration for each, two at a time; failures are collected | - |
 
 It looks again after each round, until nothing is left on the host; after five rounds it gives up. A host that is drained stays disabled
@@ -24,6 +25,7 @@ from interlock.compute.steps import AT_ONCE, permit
 __all__ = ["Emptying", "HostDrain", "host_drain"]
 
 ROUNDS = 5
+WAITS = 360
 
 
 @dataclass
@@ -33,13 +35,15 @@ class Emptying:
     Attributes:
         host: its name.
         moves: the guests that are on it, each with its source and destination, as of the last look.
-        rounds: how often it was looked.
+        rounds: how often guests were found that can be moved.
+        waits: how often there was only to wait for guests on their way to it or from it, for ten seconds each.
         reason: why it cannot be drained, if it cannot.
     """
 
     host: str
     moves: list[dict[str, str]] = field(default_factory=list)
     rounds: int = 0
+    waits: int = 0
     reason: str = ""
 
 
@@ -68,9 +72,13 @@ class HostDrain(Machine[Emptying], version=1):
         undo="nothing",
         retry=Retry(3, errors=AT_ONCE),
         timeout="1m",
-        on={"unsuitable": Rollback("failed")},
+        on={"unsuitable": Rollback("failed"), "unsettled": "awaiting"},
         then=[When("guests_left", "emptying"), "completed"],
         description="which guests are on it, and where each can go",
+    )
+    awaiting = State(
+        after={"10s": "looking"},
+        description="a guest is on its way to it, or some of its memory is still there",
     )
     emptying = State(
         children=Children("live-migration", each="moves", limit=2, on_failure="collect"),
@@ -110,14 +118,20 @@ def host_drain(fleet: Fleet) -> Actions[Emptying]:
     @actions.perform(HostDrain.looking)
     async def look(op: Operation[Emptying]) -> Event | dict[str, object]:
         host = op.data.host
-        # What is only made ready there for a guest from elsewhere, or was left by one that went, goes by itself.
-        there = (RunState.RUNNING, RunState.PAUSED)
-        here = [guest for guest in await fleet.guests_on(host) if (await fleet.where(guest)).get(host) in there]
+        found = {guest: (await fleet.where(guest)).get(host) for guest in await fleet.guests_on(host)}
+        # What was left by a guest that went goes by itself, and the host may go before it.
+        here = [guest for guest, state in found.items() if state in (RunState.RUNNING, RunState.PAUSED)]
+        on_its_way = [guest for guest, state in found.items() if state in (RunState.INCOMING, RunState.FEEDING)]
         room = [other for other in fleet.hosts if other != host and await takes_guests(fleet, other)]
         if here and not room:
             return Event("unsuitable", reason=f"no other host takes guests: {', '.join(here)} cannot leave {host}")
         if here and op.data.rounds == ROUNDS:
             return Event("unsuitable", reason=f"after {ROUNDS} rounds, {', '.join(here)} is still on {host}")
+        if not here and on_its_way:
+            if op.data.waits == WAITS:
+                what = f"after an hour, {', '.join(on_its_way)} is still on its way to {host} or from it"
+                return Event("unsuitable", reason=what)
+            return Event("unsettled", waits=op.data.waits + 1)
         moves = [
             {"instance": guest, "source": host, "destination": to} for guest, to in zip(here, cycle(room), strict=False)
         ]

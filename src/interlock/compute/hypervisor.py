@@ -162,6 +162,8 @@ class RunState(StrEnum):
     RUNNING = "running"
     PAUSED = "paused"
     INCOMING = "incoming"
+    FEEDING = "feeding"
+    """The guest runs elsewhere, and some of its memory is still here."""
     LEFT = "left"
     """The guest went elsewhere; what remains is an empty shell."""
 
@@ -250,7 +252,8 @@ class Hypervisor(Protocol):
     async def prepare(self, instance: str, host: str, permit: Permit, *, postcopy: bool = False) -> Incoming:
         """Start a destination that listens for the guest, or find the one that this migration has already started.
 
-        A spent or foreign one that does not hold the guest is replaced. `Unsuitable` if the guest is there already.
+        A spent or foreign one that does not hold the guest is replaced. `Unsuitable` if the guest is there already, or the host cannot
+        do what ``postcopy`` asks for: see `pull`.
         """
         ...
 
@@ -290,11 +293,12 @@ class Hypervisor(Protocol):
         """Hand the guest over, and return when it runs at the destination. A copy still under way is forced to its end."""
         ...
 
-    async def pull(self, instance: str, source: str, destination: str, permit: Permit) -> None:
-        """Let the guest go on at the destination before its memory is there, and return when all of it is.
+    def pull(self, instance: str, source: str, destination: str, permit: Permit) -> AsyncGenerator[Progress, None]:
+        """Let the guest go on at the destination before its memory is there; yield how far that is, until all of it is there.
 
-        Source and destination must have been told of ``postcopy``. Until then the guest is in two places: it does not survive the loss
-        of either.
+        Until then the guest is in two places: it does not survive the loss of either (`GuestLost`), and neither is removed. A link between
+        them that breaks is mended. `Unsuitable` if source and destination were not told of ``postcopy``; then the guest stays. Leave it
+        early only from inside `contextlib.aclosing`; another call goes on.
         """
         ...
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from interlock import Actions, Claim, Event, Final, Machine, Operation, Retry, Rollback, State, When
+from interlock import Actions, Claim, Event, Final, Group, Machine, Operation, Retry, Rollback, State, When
 from interlock.compute.hypervisor import Hypervisor, Permit, Unsuitable
 
 __all__ = ["LiveMigration", "Move", "live_migration"]
@@ -75,11 +75,7 @@ class LiveMigration(Machine[Move], version=1):
         heartbeat="10s",
         timeout="30m",
         then="switching",
-        on={
-            "abort": Rollback("cancelled"),
-            "force": "switching",
-            "postcopy": [When("postcopy_allowed", "pulling"), "switching"],
-        },
+        on={"force": "switching", "postcopy": [When("postcopy_allowed", "pulling"), "switching"]},
         description="memory goes over while the guest runs",
     )
     switching = State(
@@ -94,6 +90,7 @@ class LiveMigration(Machine[Move], version=1):
         queue="host:{source}",
         pivot=True,
         retry=Retry(10, errors={"GuestLost": Retry(1), "Unsafe": Retry(1)}),
+        heartbeat="10s",
         timeout="30m",
         then="cleaning",
         description="the guest goes on at the destination, and its memory follows",
@@ -105,6 +102,8 @@ class LiveMigration(Machine[Move], version=1):
         then="completed",
         description="what is left at the source is removed",
     )
+
+    moving = Group("checking", "preparing", "copying", on={"abort": Rollback("cancelled")})
 
     completed = Final("succeeded")
     refused = Final("failed", description="the guest cannot go there; nothing was begun")
@@ -174,7 +173,9 @@ def live_migration(hypervisor: Hypervisor) -> Actions[Move]:
 
     @actions.perform(LiveMigration.pulling)
     async def pull(op: Operation[Move]) -> None:
-        await hypervisor.pull(op.data.instance, op.data.source, op.data.destination, permit(op))
+        move = op.data
+        async for progress in hypervisor.pull(move.instance, move.source, move.destination, permit(op)):
+            op.progress(progress.fraction * progress.total, progress.total, "bytes", progress.phase.value)
 
     @actions.perform(LiveMigration.cleaning)
     async def remove_source(op: Operation[Move]) -> None:

@@ -53,13 +53,18 @@ async def qemu_img(place: Place, *arguments: str | Path) -> str:
 
 async def snapshots(place: Place, disk: Path) -> list[str]:
     """Return the names of an image's snapshots."""
-    said = json.loads(await qemu_img(place, "info", "-U", "--output=json", disk))
+    said = json.loads(await _info(place, disk))
     return sorted(one["name"] for one in said.get("snapshots", ()))
 
 
 async def virtual_size(place: Place, disk: Path) -> int:
     """Return the bytes that a guest sees of an image."""
-    return int(json.loads(await qemu_img(place, "info", "-U", "--output=json", disk))["virtual-size"])
+    return int(json.loads(await _info(place, disk))["virtual-size"])
+
+
+async def _info(place: Place, disk: Path) -> str:
+    # The format is told, never guessed: what a guest writes to a raw disk may look like an image that refers to other files.
+    return await qemu_img(place, "info", "-U", "-f", disk.suffix.removeprefix("."), "--output=json", disk)
 
 
 async def live_copy(place: Place, link: Link, target: Path) -> None:

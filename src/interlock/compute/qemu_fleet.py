@@ -112,6 +112,7 @@ class QemuFleet(QemuHosts):
                 self._nowhere(place, states)
                 if not self._disk(guest).exists():
                     raise _error(Unsuitable, place, "it has no disk", "make it first")
+                self._forget_dead(guest.instance)
                 write_record(record, asdict(guest))
                 process = await self._launch(place, guest, None)
             async for _ in self._until(place, "it was started and says nothing"):
@@ -130,7 +131,8 @@ class QemuFleet(QemuHosts):
         place = self._place(instance, host)
         disk = self._existing(place)
         self._nowhere(place, await self.where(instance))
-        await qemu_img(place, "check", disk)
+        if disk.suffix == ".qcow2":
+            await qemu_img(place, "check", "-f", "qcow2", disk)
 
     async def make(self, guest: Guest, host: str, permit: Permit, image: str = "") -> None:
         place = self._place(guest.instance, host)
@@ -148,7 +150,7 @@ class QemuFleet(QemuHosts):
             if source is None:
                 return await self._make_disk(place, guest)
             draft = disk.with_suffix(".disk.new")
-            await self._drafted(draft, place, "convert", "-O", guest.disk, source, draft)
+            await self._drafted(draft, place, "convert", "-f", "qcow2", "-O", guest.disk, source, draft)
             draft.replace(disk)
 
     async def unmake(self, instance: str, host: str, permit: Permit, *, mine: bool = False) -> None:
@@ -158,6 +160,7 @@ class QemuFleet(QemuHosts):
             if mine and (read_record(maker) or {}).get("by") != permit.migration:
                 return
             self._nowhere(place, await self.where(instance))
+            self._forget_dead(instance)
             for suffix in ("qcow2", "raw", "raw.new", "disk.new", "json"):
                 (self._root / "guests" / f"{instance}.{suffix}").unlink(missing_ok=True)
             maker.unlink(missing_ok=True)
@@ -223,7 +226,7 @@ class QemuFleet(QemuHosts):
             process = place.living()
             if process is None:
                 self._nowhere(place, await self.where(instance))
-                return await self._drafted(target, place, "convert", "-O", "qcow2", disk, target)
+                return await self._drafted(target, place, "convert", "-f", guest.disk, "-O", "qcow2", disk, target)
             size = await virtual_size(place, disk)
             async with self._asking(place, process) as link:
                 await end_copy(link, target)
@@ -262,6 +265,9 @@ class QemuFleet(QemuHosts):
         found = sorted(self._whole(host, reached=True).directory.parent.glob("*/qemu.json"))
         places = [self._out_of_band(record.parent.name, host) for record in found]
         return [place.instance for place in places if place.living() is not None]
+
+    async def had(self, instance: str, host: str) -> bool:
+        return self._out_of_band(instance, host).recorded() is not None
 
     async def evacuations(self, host: str) -> Mapping[str, bool]:
         self._of_host(host)
@@ -386,6 +392,12 @@ class QemuFleet(QemuHosts):
     def _not_fenced(self, place: Place) -> None:
         if self._evacuations(place.host):
             raise _error(Unsuitable, place, "the host is fenced", "take the host back first")
+
+    def _forget_dead(self, instance: str) -> None:
+        """Where it died it is no longer looked for; from a fenced host it still has to be deleted."""
+        for place in (self._out_of_band(instance, host) for host in self._hosts if not self._evacuations(host)):
+            if place.living() is None:
+                place.drop()
 
     def _nowhere(self, place: Place, states: Mapping[str, RunState]) -> None:
         if states:

@@ -22,6 +22,7 @@ from pathlib import Path
 from time import monotonic
 
 from interlock.compute import guest as guest_image
+from interlock.compute import qemu_words as qemu
 from interlock.compute.hypervisor import (
     Console,
     Guest,
@@ -38,8 +39,7 @@ from interlock.compute.hypervisor import (
     checked_name,
     settled,
 )
-from interlock.compute.qemu_process import Place, QemuProcess, socket_directory
-from interlock.compute.qemu_words import progress, run_state, set_capabilities, set_limits
+from interlock.compute.qemu_process import Place, QemuProcess, said, socket_directory
 from interlock.compute.qmp_link import Link, LinkLost, QmpRefusal, linked
 from interlock.compute.records import admit, locked, read_record, write_record
 
@@ -134,10 +134,8 @@ class QemuHosts:
                 process = await self._launch(place, self._guest(place), permit.migration)
             if process.uri is None:
                 async with self._asking(place, process) as link:
-                    if postcopy:
-                        await set_capabilities(link, "postcopy-ram")
-                    address = (await link.ask("query-migrate"))["socket-address"][0]
-                process = replace(process, uri=f"tcp:{address['host']}:{address['port']}")
+                    await qemu.allowed(place, qemu.set_capabilities(link, postcopy_ram=postcopy))
+                    process = replace(process, uri=await qemu.listens_at(link))
                 place.save(process)
             assert process.uri is not None
             return Incoming(process.uri, int(process.uri.rpartition(":")[2]))
@@ -167,13 +165,13 @@ class QemuHosts:
         async with self._turn(place, permit):
             process = self._holder(place)
             async with self._asking(place, process) as link:
-                phase = (await progress(link)).phase
+                phase = (await qemu.progress(link)).phase
                 if phase in (Phase.NONE, Phase.FAILED, Phase.CANCELLED):
-                    more = ("postcopy-ram",) if postcopy else ()
-                    await set_capabilities(link, "events", "pause-before-switchover", *more)
-                    await set_limits(link, bytes_per_second or _UNLIMITED_BYTES_PER_SECOND, _HOLD_MILLISECONDS)
+                    # Said even where it is not wanted: whoever came here by post-copy still has it switched on.
+                    await qemu.set_capabilities(link, events=True, pause_before_switchover=True, postcopy_ram=postcopy)
+                    await qemu.set_limits(link, bytes_per_second or _UNLIMITED_BYTES_PER_SECOND, _HOLD_MILLISECONDS)
                     await link.ask("migrate", {"uri": uri})
-                    phase = (await progress(link)).phase
+                    phase = (await qemu.progress(link)).phase
                 return phase
 
     async def watch(self, instance: str, source: str) -> AsyncGenerator[Progress, None]:
@@ -186,7 +184,13 @@ class QemuHosts:
                 observer = await stack.enter_async_context(linked(process.observer, _OBSERVER_PATIENCE_SECONDS))
             while True:
                 async with self._asking(place, process, observer) as link:
-                    seen = await progress(link)
+                    seen = await qemu.progress(link)
+                if seen.phase is Phase.FAILED:
+                    # A host that does not take a guest tells the guest's source nothing but that the line is dead.
+                    others = [
+                        Place(self._root, self._sockets, host, instance) for host in self._hosts if host != source
+                    ]
+                    seen = replace(seen, error="; ".join([seen.error, *said(others)]))
                 yield seen
                 if settled(seen, host=source, instance=instance):
                     return
@@ -200,18 +204,18 @@ class QemuHosts:
                 raise _error(Unsafe, place, "the guest has left this host", "let the migration finish")
             process = process or self._holder(place)
             async with self._asking(place, process) as link:
-                phase = (await progress(link)).phase
+                phase = (await qemu.progress(link)).phase
                 if not phase.ended and phase is not Phase.PULLING:
                     await link.ask("migrate_cancel")
         ended_at: float | None = None
         async for _ in self._until(place, "the copy was not cancelled"):
             async with self._asking(place, process) as link:
-                phase = (await progress(link)).phase
+                phase = (await qemu.progress(link)).phase
                 if phase in (Phase.PULLING, Phase.COMPLETED):
                     raise _error(Unsafe, place, "the guest has left this host", "let the migration finish")
                 if not phase.ended:
                     continue
-                if (state := await run_state(link)) is RunState.RUNNING:
+                if (state := await qemu.run_state(link)) is RunState.RUNNING:
                     return
                 ended_at = ended_at or monotonic()
                 if state is RunState.PAUSED and monotonic() - ended_at > _RESUME_SECONDS:
@@ -219,9 +223,7 @@ class QemuHosts:
 
     async def switch_over(self, instance: str, source: str, destination: str, permit: Permit) -> None:
         place, target = self._place(instance, source), self._place(instance, destination)
-        for either in (place, target):
-            async with self._turn(either, permit):
-                pass
+        await self._admitted(permit, place, target)
         async for _ in self._until(target, "the guest was handed over and does not run"):
             arrived = target.living()
             if arrived is not None and await self._state(target, arrived) is RunState.RUNNING:
@@ -232,46 +234,52 @@ class QemuHosts:
                     self._holder(place)
                 continue
             async with self._turn(place, permit), self._asking(place, process) as link:
-                seen = await progress(link)
+                seen = await qemu.progress(link)
                 if seen.phase is Phase.COPYING:
-                    await set_limits(link, _UNLIMITED_BYTES_PER_SECOND, _FORCED_HOLD_MILLISECONDS)
+                    await qemu.set_limits(link, _UNLIMITED_BYTES_PER_SECOND, _FORCED_HOLD_MILLISECONDS)
                 elif seen.phase is Phase.READY:
-                    # A refusal means that it went on in between; the next look tells.
-                    with contextlib.suppress(QmpRefusal):
-                        await link.ask("migrate-continue", {"state": "pre-switchover"})
+                    await qemu.go_on(link)
             if seen.phase is Phase.COMPLETED and arrived is None:
                 raise _error(GuestLost, target, "its process died when it had the guest", "boot it again from its disk")
             settled(seen, host=source, instance=instance)
 
-    async def pull(self, instance: str, source: str, destination: str, permit: Permit) -> None:
+    async def pull(
+        self, instance: str, source: str, destination: str, permit: Permit
+    ) -> AsyncGenerator[Progress, None]:
         place, target = self._place(instance, source), self._place(instance, destination)
-        for either in (place, target):
-            async with self._turn(either, permit):
-                pass
-        async for _ in self._until(target, "its memory does not arrive"):
+        await self._admitted(permit, place, target)
+        while True:
             arrived, process = target.living(), place.living()
             if process is None or arrived is None:
                 if arrived is not None and await self._arrived(target, arrived):
+                    yield Progress(Phase.COMPLETED)
                     return
                 what = "it was in two places, and one of them is gone"
-                raise _error(GuestLost, target, what, "boot it again from its disk")
+                mend = "kill what is left of it, and boot it again from its disk"
+                raise _error(GuestLost, target if arrived is None else place, what, mend)
             async with self._turn(place, permit), self._asking(place, process) as link:
-                seen = await progress(link)
-                # A refusal means that it went on in between; the next look tells.
-                with contextlib.suppress(QmpRefusal):
-                    if seen.phase is Phase.COPYING:
-                        await link.ask("migrate-start-postcopy")
-                    elif seen.phase is Phase.READY:
-                        await link.ask("migrate-continue", {"state": "pre-switchover"})
-            if seen.phase is Phase.COMPLETED and await self._arrived(target, arrived):
-                return
+                seen = await qemu.progress(link)
+                if seen.phase is Phase.COPYING:
+                    await qemu.allowed(place, qemu.start_pulling(link))
+                elif seen.phase is Phase.READY:
+                    await qemu.go_on(link)
+                elif seen.phase is Phase.PULLING:
+                    async with self._asking(target, arrived) as other:
+                        await qemu.mend_link(link, other)
             settled(seen, host=source, instance=instance)
+            if seen.phase is not Phase.COMPLETED:
+                yield seen
+            elif await self._arrived(target, arrived):
+                # The source has sent everything a moment before the destination has it.
+                yield seen
+                return
+            await asyncio.sleep(_WATCH_SECONDS if seen.phase is Phase.PULLING else _POLL_SECONDS)
 
     async def force(self, instance: str, source: str, permit: Permit) -> None:
         place = self._place(instance, source)
         async with self._turn(place, permit), self._asking(place, self._holder(place)) as link:
-            if (await progress(link)).phase is Phase.COPYING:
-                await set_limits(link, _UNLIMITED_BYTES_PER_SECOND, _FORCED_HOLD_MILLISECONDS)
+            if (await qemu.progress(link)).phase is Phase.COPYING:
+                await qemu.set_limits(link, _UNLIMITED_BYTES_PER_SECOND, _FORCED_HOLD_MILLISECONDS)
 
     async def remove_source(self, instance: str, source: str, destination: str, permit: Permit) -> None:
         place = self._place(instance, source)
@@ -380,7 +388,7 @@ class QemuHosts:
             with contextlib.suppress(LinkLost):
                 async with linked(process.driver, self._patience_seconds) as link:
                     wanted = RunState.INCOMING if migration else RunState.RUNNING
-                    if await run_state(link) is wanted:
+                    if await qemu.run_state(link) is wanted:
                         break
         return process
 
@@ -392,10 +400,14 @@ class QemuHosts:
             for other in others:
                 if (holder := other.living()) is not None:
                     async with self._asking(other, holder) as link:
-                        if await run_state(link) is RunState.RUNNING:
+                        if await qemu.run_state(link) is RunState.RUNNING:
                             # The guest runs there, so it cannot be here: even a process that does not answer may go.
                             return
-                        given_away |= (await progress(link)).phase in (Phase.SWITCHING, Phase.PULLING, Phase.COMPLETED)
+                        given_away |= (await qemu.progress(link)).phase in (
+                            Phase.SWITCHING,
+                            Phase.PULLING,
+                            Phase.COMPLETED,
+                        )
             try:
                 state = await self._state(place, process)
             except GuestLost:
@@ -425,13 +437,17 @@ class QemuHosts:
 
     async def _state(self, place: Place, process: QemuProcess) -> RunState:
         async with self._asking(place, process) as link:
-            return await run_state(link)
+            return await qemu.run_state(link)
 
     async def _arrived(self, place: Place, process: QemuProcess) -> bool:
         """Whether a guest runs here, with all of its memory."""
         async with self._asking(place, process) as link:
-            done = (await link.ask("query-migrate")).get("status") == "completed"
-            return done and await run_state(link) is RunState.RUNNING
+            return await qemu.is_whole(link)
+
+    async def _admitted(self, permit: Permit, *places: Place) -> None:
+        for place in places:
+            async with self._turn(place, permit):
+                pass
 
     def _locked(self, place: Place) -> contextlib.AbstractAsyncContextManager[None]:
         patience = self._patience_seconds

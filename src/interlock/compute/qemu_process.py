@@ -12,16 +12,19 @@ import hashlib
 import os
 import signal
 import tempfile
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from interlock.compute.hypervisor import Guest
 from interlock.compute.records import read_record, write_record
 
-__all__ = ["Place", "QemuProcess", "socket_directory"]
+__all__ = ["Place", "QemuProcess", "said", "socket_directory"]
 
 _SOCKET_PATH_LIMIT_BYTES = 107
 _SOCKET_NAME_BYTES = 16
+_LINES = 3
+"""As many as QEMU needs to say why it did not take a guest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +80,10 @@ class QemuProcess:
         """Whether its guest has said anything."""
         return Path(self.console).stat().st_size > 0
 
-    def last_words(self) -> str:
-        """Return the last line of its log, or an empty string."""
+    def last_words(self, lines: int = 1) -> str:
+        """Return the last lines of its log, or an empty string."""
         with contextlib.suppress(FileNotFoundError):
-            lines = Path(self.log).read_text(errors="replace").strip().splitlines()
-            return lines[-1] if lines else ""
+            return "; ".join(Path(self.log).read_text(errors="replace").strip().splitlines()[-lines:])
         return ""
 
 
@@ -135,6 +137,13 @@ class Place:
             for path in (process.driver, process.observer):
                 Path(path).unlink(missing_ok=True)
             self._record.unlink()
+
+
+def said(places: Iterable[Place]) -> list[str]:
+    """Return what those have to say that were to take a guest."""
+    found = [(place.host, place.recorded()) for place in places]
+    words = [(host, process.last_words(_LINES)) for host, process in found if process and process.migration]
+    return [f"{host} said: {text}" for host, text in words if text]
 
 
 def socket_directory(root: Path) -> Path:

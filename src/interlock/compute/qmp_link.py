@@ -8,12 +8,16 @@ import logging
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, cast
 
-from qemu.qmp import EventListener, ExecuteError, QMPClient, QMPError
+from qemu.qmp import ConnectError, EventListener, ExecuteError, QMPClient, QMPError
+from qemu.qmp.qmp_client import NegotiationError
 
 __all__ = ["Link", "LinkLost", "QmpRefusal", "linked"]
 
 # The library logs every peer that is gone as an error; here each of them is an exception that somebody handles.
 logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
+
+_GREETINGS = 3
+_PAUSE_SECONDS = 0.05
 
 
 class LinkLost(Exception):
@@ -52,13 +56,27 @@ class Link:
         self._migration_events.clear()
 
 
+async def _connected(path: str) -> QMPClient:
+    for attempt in range(_GREETINGS):
+        client = QMPClient()
+        try:
+            await client.connect(path)
+        except ConnectError as error:
+            # Seen once in hundreds of short connections during a copy, with QEMU alive and well: the next one is greeted.
+            if not isinstance(error.exc, NegotiationError) or attempt + 1 == _GREETINGS:
+                raise
+            await asyncio.sleep(_PAUSE_SECONDS)
+        else:
+            return client
+    raise AssertionError("the last attempt returns or raises")
+
+
 @contextlib.asynccontextmanager
 async def linked(path: str, patience_seconds: float) -> AsyncIterator[Link]:
     """Connect to the QMP socket ``path``. Raises `LinkLost`, also while another client keeps the socket to itself."""
-    client = QMPClient()
     try:
         async with asyncio.timeout(patience_seconds):
-            await client.connect(path)
+            client = await _connected(path)
     except (QMPError, EOFError, OSError, TimeoutError) as error:
         raise LinkLost(
             f"cannot connect to {path} within {patience_seconds:g} s: {str(error) or type(error).__name__}"

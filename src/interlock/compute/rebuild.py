@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from interlock import Actions, Claim, Event, Final, Machine, Operation, Retry, State
 from interlock.compute.fleet import Fleet
 from interlock.compute.hypervisor import Unsuitable
-from interlock.compute.steps import AT_ONCE, permit, running, with_image
+from interlock.compute.steps import AT_ONCE, permit, running, snapshots_fit, with_image
 
 __all__ = ["NewDisk", "Rebuild", "rebuild"]
 
@@ -108,6 +108,7 @@ def rebuild(fleet: Fleet) -> Actions[NewDisk]:
     @actions.perform(Rebuild.checking)
     async def check(op: Operation[NewDisk]) -> Event | None:
         try:
+            snapshots_fit(await fleet.made_as(op.data.instance), op.data.host)
             await running(fleet, op.data.instance, op.data.host)
             await with_image(fleet, op.data.instance, op.data.host, op.data.image)
         except Unsuitable as unsuitable:

@@ -20,7 +20,7 @@ from typing import Any, Literal
 from interlock import Actions, Claim, Event, Final, Machine, Operation, Retry, Rollback, State, When
 from interlock.compute.fleet import Fleet
 from interlock.compute.hypervisor import Guest, Unsuitable
-from interlock.compute.steps import AT_ONCE, permit, running
+from interlock.compute.steps import AT_ONCE, permit, running, snapshots_fit
 
 __all__ = ["NewSize", "Resize", "resize"]
 
@@ -121,6 +121,7 @@ def resize(fleet: Fleet) -> Actions[NewSize]:
         try:
             before = await fleet.made_as(op.data.instance)
             wanted(op.data, before)
+            snapshots_fit(before, op.data.host)
             await running(fleet, op.data.instance, op.data.host)
         except (Unsuitable, ValueError) as unsuitable:
             return Event("unsuitable", reason=str(unsuitable))

@@ -6,9 +6,9 @@ from typing import Any
 
 from interlock import Operation, Retry
 from interlock.compute.fleet import Fleet
-from interlock.compute.hypervisor import Permit, RunState, Unsuitable
+from interlock.compute.hypervisor import Guest, Permit, RunState, Unsuitable
 
-__all__ = ["AT_ONCE", "nowhere", "permit", "running", "with_image"]
+__all__ = ["AT_ONCE", "nowhere", "permit", "running", "snapshots_fit", "with_image"]
 
 AT_ONCE = {"Unsuitable": Retry(1), "Unsafe": Retry(1), "DiskFull": Retry(1)}
 """Policies for what no second attempt mends: the step fails at once."""
@@ -36,6 +36,13 @@ async def with_image(fleet: Fleet, instance: str, host: str, image: str) -> None
     if image and image not in known:
         mend = f"choose one of {', '.join(known)}" if known else "make one: there is none"
         raise Unsuitable(f"there is no image {image}", host=host, instance=instance, mend=mend)
+
+
+def snapshots_fit(guest: Guest, host: str) -> None:
+    """Raise `Unsuitable` unless there can be snapshots of a guest's disk."""
+    if guest.disk == "raw":
+        what, mend = "a raw disk has no snapshots", "make its disk in the format qcow2"
+        raise Unsuitable(what, host=host, instance=guest.instance, mend=mend)
 
 
 def permit(op: Operation[Any]) -> Permit:
