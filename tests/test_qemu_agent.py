@@ -66,6 +66,9 @@ async def agents(tmp_path: Path) -> AsyncIterator[Agents]:
 async def test_a_host_is_drained_by_agents_of_which_one_is_killed(agents: Agents) -> None:
     for host in (A, B, C):
         agents.begin(host)
+    async with asyncio.timeout(30):
+        while set(cluster(agents.guests)) != {A, B, C}:  # each agent names its host when it begins
+            await asyncio.sleep(0.02)
     fleet = QemuFleet(agents.guests, (A, B, C))
     async with Interlock(agents.store, machines=[Boot, HostDrain]) as interlock:
         boots = [await interlock.start(Boot, instance=f"vm-{number}", host=A, **SMALL) for number in range(3)]
