@@ -85,6 +85,16 @@ class Watch(Watched):
         if value is not None and value not in self.rules.allowed:
             self.rules.load(self.name(key_of(record)), value)
 
+    def overlook(self, alias: str, error: Exception, what: str = "") -> None:
+        """Count an error of an observing guard's own.
+
+        Raises it again if the database gave up the caller's transaction over it (MariaDB's deadlock): that only the caller can repeat, and
+        its own statement would have been told the same.
+        """
+        self.cannot_judge(f"{what}{type(error).__name__}: {error}", "")
+        if connections[alias].in_atomic_block and connections[alias].needs_rollback:
+            raise error
+
     def write_down(self, alias: str, moves: Sequence[Move]) -> None:
         """Write moves into the audit table, in the transaction of this database."""
         if self.audit is None or not moves:
