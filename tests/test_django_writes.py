@@ -273,6 +273,31 @@ def test_what_follows_in_a_transaction_after_a_refused_write_is_up_to_the_caller
     assert history() == [("2", "used", "ending"), ("1", "free", "used")]
 
 
+def test_where_autocommit_is_off_the_caller_alone_commits(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(WATCHED[Seen._meta.db_table][0], "audit", Move)
+
+    def write() -> None:
+        for model in (Record, Seen):
+            model.objects.filter(pk=1).update(status="used")
+            model.objects.create(pk=9)
+
+    transaction.set_autocommit(False)
+    try:
+        write()
+        transaction.rollback()
+        assert (held(), held(Seen), held(key=9), history()) == ("free", "free", None, [])
+        with pytest.raises(IllegalMove):
+            Record.objects.filter(pk=1).update(status="gone")
+        transaction.rollback()
+        write()
+        transaction.commit()
+    finally:
+        transaction.rollback()
+        transaction.set_autocommit(True)
+    assert (held(), held(Seen), held(key=9)) == ("used", "used", "free")
+    assert history() == [("1", "free", "used"), ("9", None, "free")] * 2
+
+
 # Other keys, other values
 
 

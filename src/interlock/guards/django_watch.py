@@ -142,7 +142,9 @@ def whole(alias: str) -> Iterator[None]:
     """Let what is written together happen together: a transaction, unless the caller has one already."""
     connection = connections[alias]
     if not connection.in_atomic_block:
-        with transaction.atomic(alias):
+        with transaction.atomic(
+            alias, savepoint=False
+        ):  # where autocommit is off, SQLite commits with its first savepoint
             yield
         return
     try:
