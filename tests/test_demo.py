@@ -30,6 +30,22 @@ def test_real_guests_are_moved_and_every_proof_holds() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.qemu
+@pytest.mark.parametrize(("scene", "proofs"), [("resize", 8), ("evacuate", 5), ("drain", 16)])
+def test_on_a_cluster_every_proof_holds(scene: str, proofs: int) -> None:
+    done = run(scene, "--json", "--require-qemu")
+    assert done.returncode == 0, done.stdout + done.stderr
+    document = json.loads(done.stdout)
+    assert len(document["proofs"]) == proofs and all(proof["held"] for proof in document["proofs"])
+
+
+def test_a_cluster_is_never_simulated(tmp_path: Path) -> None:
+    for words, path in ((("drain",), str(tmp_path)), (("drain", "--simulate"), None)):
+        done = run(*words, path=path)
+        assert done.returncode == 2 and "real QEMU hosts only" in done.stderr
+
+
+@pytest.mark.slow
 def test_without_qemu_the_same_is_shown_and_every_line_says_that_it_is_simulated(tmp_path: Path) -> None:
     done = run("--copy-seconds", "2", path=str(tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr

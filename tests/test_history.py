@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import sqlite3
+from datetime import UTC, date, datetime
 from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 
 import pytest
 import sqlalchemy as sa
@@ -14,7 +17,7 @@ from hypothesis import strategies as st
 
 from interlock.errors import LimitExceeded, Refused
 from interlock.history.columns import Columns
-from interlock.history.reading import VALUES, History, Step, epoch
+from interlock.history.reading import RECORD_CHARACTERS, ROW_LINES, VALUES, History, Step, epoch
 from interlock.history.stays import Stays
 from interlock.history.tally import START, tally
 
@@ -104,7 +107,10 @@ def test_a_query_to_a_real_server_is_read_as_it_comes(postgresql: str) -> None:
     [
         ("sqlite:///nowhere.db", "there is no database `nowhere.db`"),
         ("postgresql+psycopg://nobody:secret@127.0.0.1:1/x", "says: "),
-        ("mysql+nosuchdriver://a/b", "needs the library|says: "),
+        ("oracle+oracledb://u:secret@h/x", r"needs the library `oracledb`|says: "),
+        ("postgres://u:secret@h/x", "no kind of database `postgres` .did you mean `postgresql`"),
+        ("mysql+nosuchdriver://a/b", "no kind of database"),
+        ("sqlite+aiosqlite://", "asynchronous driver"),
         ("://", "cannot be read"),
     ],
 )
@@ -164,14 +170,77 @@ def test_bad_lines_are_counted_and_the_first_is_told(tmp_path: Path) -> None:
         read(file, strict=True)
 
 
-def test_binary_junk_is_no_history(tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", [None, "csv", "jsonl"])
+@pytest.mark.parametrize("junk", [Random(1).randbytes(200_000), b"{" + Random(2).randbytes(200_000), b"\x00" * 9])
+def test_binary_junk_is_no_history(tmp_path: Path, junk: bytes, form: str | None) -> None:
     file = tmp_path / "junk"
-    file.write_bytes(Random(1).randbytes(200_000))
-    with pytest.raises(Refused):
+    file.write_bytes(junk)
+    with pytest.raises(Refused, match=r"not text in UTF-8|no line that is a JSON object"):
+        read(file, form=form)
+
+
+def test_what_is_nearly_a_history_is_refused_with_the_mend(tmp_path: Path) -> None:
+    file = tmp_path / "h.json"
+    file.write_text('[\n{"id": 1, "status": "a"},\n{"id": 1, "status": "b"}\n]')
+    with pytest.raises(Refused, match=r"is one JSON array: .* `jq -c"):
         read(file)
-    file.write_bytes(b"{" + Random(2).randbytes(200_000))
-    with pytest.raises(Refused, match="no line that is a JSON object"):
+    file.write_text(csv_of(MOVES), encoding="utf-16")
+    with pytest.raises(Refused, match=r"export the history .* in UTF-8"):
+        read(file, form="csv")
+
+
+def test_nothing_in_a_message_steers_a_terminal(tmp_path: Path) -> None:
+    file = tmp_path / "h.csv"
+    file.write_text("\x1b[31mid,status\n1,a\n")
+    with pytest.raises(Refused) as caught:
         read(file)
+    assert caught.value.message.isprintable() and r"`\x1b[31mid`" in caught.value.message
+    file.write_text("id,status,at\n1,a,\x1b[31m\n")
+    assert read(file)[1].bad.reason.startswith(r"`\x1b[31m` is no time")
+
+
+def test_a_quote_that_is_not_closed_loses_its_own_line_only(tmp_path: Path) -> None:
+    file = tmp_path / "h.csv"
+    good = [f'r{number},a,{number},"two\nlines"\n' for number in range(ROW_LINES)]
+    stray = 'r,"b,1,torn\n'
+    for at, more, line in [(10, [], 22), (10, [stray], 22), (len(good), [], 2 * len(good) + 2)]:
+        rows = good.copy()
+        rows.insert(at, stray)
+        file.write_text("id,status,at,note\n" + "".join([*rows, *more]))
+        steps, history = read(file)
+        assert len(steps) == len(good), (at, more)
+        assert (history.bad.count, history.bad.line) == (1 + len(more), line), history.bad
+        assert history.lines == 1 + 2 * len(good) + 1 + len(more)
+
+
+def test_what_two_stray_quotes_enclose_is_not_lost(tmp_path: Path) -> None:
+    file = tmp_path / "h.csv"
+    good = [f"r{number},a,{number}\n" for number in range(20)]
+    file.write_text("id,status,at\n" + "".join([*good[:5], 'r,"b,1\n', *good[5:15], 'r,"b,2\n', *good[15:]]))
+    steps, history = read(file)
+    assert {step.record for step in steps} >= {f"r{number}" for number in range(20)}
+    assert history.bad.line == 7 and history.bad.reason == "a quote is not closed"
+
+
+def test_names_and_values_that_cannot_be_ones_are_bad(tmp_path: Path) -> None:
+    file = tmp_path / "h.jsonl"
+    rows: list[tuple[object, object]] = [
+        ("r", "a"), ("r" * (RECORD_CHARACTERS + 1), "a"), ("r", "b" * 256), ("r", ["a"]), ({"r": 1}, "a"), ("r", "a\nb"),
+        (7, 1), (7, 1.5),
+    ]  # fmt: skip
+    file.write_text("".join(json.dumps({"id": record, "status": value}) + "\n" for record, value in rows))
+    steps, history = read(file)
+    assert [(step.record, step.after) for step in steps] == [("r", "a"), ("7", "1"), ("7", "1.5")]
+    assert history.bad.count == 5 and "at most 512" in history.bad.reason
+
+
+def test_of_two_ways_to_read_it_the_other_is_known(tmp_path: Path) -> None:
+    file = tmp_path / "h.csv"
+    file.write_text("id,status,from,to\n1,x,a,b\n")
+    assert (read(file)[1].shape, read(file)[1].otherwise) == ("moves", "status")
+    assert read(file, columns=Columns(before="from", after="to"))[1].otherwise is None, "who names them has chosen"
+    steps, history = read(file, columns=Columns(value="status"))
+    assert (history.shape, history.otherwise, steps[0].after) == ("values", None, "x")
 
 
 def test_a_column_with_too_many_values_is_not_a_state(tmp_path: Path) -> None:
@@ -193,9 +262,29 @@ def test_only_what_is_asked_for_is_read(tmp_path: Path) -> None:
 def test_times_of_all_kinds() -> None:
     assert epoch("") is None is epoch("NULL")
     assert epoch("2026-01-01") == epoch("2026-01-01T00:00:00+00:00") == epoch(1767225600) == epoch("1767225600000000")
+    assert (
+        epoch(date(2026, 1, 1)) == epoch(datetime(2026, 1, 1)) == epoch(datetime(2026, 1, 1, tzinfo=UTC)) == 1767225600
+    )
     for wrong in ("soon", True, object(), "1e30"):
         with pytest.raises(ValueError, match="is no time"):
             epoch(wrong)
+
+
+WORDS = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\0\r\n\ufffd\ufeff"), min_size=1, max_size=12
+)
+
+
+@given(
+    st.lists(st.tuples(WORDS, st.sampled_from(["a b", 'c"d', "e,f", "g;h"]), WORDS | st.just("two\nlines")), min_size=1)
+)
+def test_what_is_written_as_csv_is_read_as_it_was(rows: list[tuple[str, str, str]]) -> None:
+    with TemporaryDirectory() as place:
+        file = Path(place) / "h.csv"
+        with file.open("w", newline="") as stream:
+            csv.writer(stream).writerows([("record", "status", "note"), *rows])
+        steps, history = read(file)
+    assert [(step.record, step.after) for step in steps] == [row[:2] for row in rows] and not history.bad.count
 
 
 # In numbers

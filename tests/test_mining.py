@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from interlock.cli.app import app
 from interlock.definition.document import load
+from tests.test_nova import NAMES, TABLES
 
 MOVES = """record,from,to,at
 m1,,queued,2026-01-01T00:00:00Z
@@ -20,6 +22,7 @@ m1,post-copy,completed,2026-01-01T00:03:00Z
 m2,,queued,2026-01-02T00:00:00Z
 m2,queued,error,2026-01-02T00:00:01Z
 """
+PAGE = Path(__file__).parent.parent / "docs" / "how-to" / "mine-a-history.md"
 Run = Callable[..., Result]
 
 
@@ -70,6 +73,61 @@ def test_violations_are_told_drawn_and_the_status_is_one(run: Run, tmp_path: Pat
     assert "completed -> running" in text and "lost" in text and "<svg" in (tmp_path / "m.svg").read_text()
     found = json.loads(said(run("conform", "m.yaml", "more.csv", "--json"), 1))
     assert [(one["from"], one["to"], one["count"]) for one in found["not_allowed"]] == [("completed", "running", 1)]
+
+
+def test_a_table_of_novas_migrations_is_held_against_the_machine_of_each_type(run: Run, tmp_path: Path) -> None:
+    rows = [
+        {"record": f"{name} {number} {to}", "from": None if was == "-" else was, "to": to, "migration_type": name}
+        for name in NAMES
+        for number, moves in enumerate(TABLES[name].values())
+        for was, to in moves
+    ]
+    odd = {"record": "odd", "from": "completed", "to": "running", "migration_type": "live_migration"}
+    (tmp_path / "migrations.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "odd.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, odd]))
+    for name in NAMES:
+        said(run("conform", f"interlock.compute.nova:{name}", "migrations.jsonl", "--only", f"migration_type={name}"))
+        found = run(
+            "conform", f"interlock.compute.nova:{name}", "odd.jsonl", "--only", f"migration_type={name}", "--json"
+        )
+        assert [one["example"] for one in json.loads(found.stdout)["not_allowed"]] == ["odd"] * (
+            name == "live_migration"
+        )
+    mixed = json.loads(said(run("conform", "interlock.compute.nova:evacuation", "migrations.jsonl", "--json"), 1))
+    assert mixed["unknown"] and mixed["not_allowed"], "they are different machines"
+
+
+def test_what_was_read_and_what_may_be_wrong_with_it_is_told(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "two.csv").write_text("id,status,volume,from,to\n1,x,v,a,b\n2,x,v,b,c\n")
+    result = run("mine", "two.csv")
+    assert "Read as moves: record `id`, from `from`, to `to`." in said(result)
+    assert "say --value status" in result.stderr and "does `id` name the line?" in result.stderr
+    assert "does `" not in run("mine", "two.csv", "--record", "volume").stderr
+
+
+def test_the_how_to_page_shows_what_is_said(run: Run, tmp_path: Path) -> None:
+    blocks = re.findall(r"```(text|console)(?: file=(\S+))?\n(.*?)```", PAGE.read_text(), re.S)
+    output = ""
+    for kind, file, text in blocks:
+        if file:
+            (tmp_path / file).write_text(text)
+        elif kind == "console":
+            words = text.splitlines()[0].removeprefix("$ interlock ").split()
+            result = run(*words)
+            assert result.exit_code == ("# exit 1" in text), result.output
+            output += result.stdout + (tmp_path / "migration.yaml").read_text()
+    shown = [line for kind, file, text in blocks if kind == "text" and not file for line in text.splitlines()]
+    assert len(shown) > 15 and set(shown) <= set(output.splitlines())
+
+
+def test_a_history_of_nothing_conforms_to_nothing(run: Run, tmp_path: Path) -> None:
+    said(run("mine", "moves.csv", "-o", "m.yaml"))
+    (tmp_path / "head.csv").write_text("record,from,to,at\n")
+    (tmp_path / "torn.csv").write_text("record,from,to,at\nm4,queued\n")
+    for words in (["mine"], ["conform", "m.yaml"]):
+        assert "no good line" in run(*words, "head.csv").stderr and run(*words, "head.csv").exit_code == 2
+        assert "the first is line 2: it has 2 columns" in run(*words, "torn.csv").stderr
+        assert "6 lines are left out by --only" in run(*words, "moves.csv", "--only", "to=x").stderr
 
 
 def test_bad_lines_are_told(run: Run, tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ async def test_2_a_restart_in_the_middle_leaves_a_copy_that_nobody_watches(fleet
 @pytest.mark.slow
 def test_3_and_4_a_failed_look_is_taken_for_a_failed_move() -> None:
     """A hiccup while watching: the guest runs at its destination and the database says source, or the other way round."""
-    report = explore(moves, depth=1, runs=300)
+    report = explore(moves, depth=1, runs=400)
     assert report.finding is None and report.singles[0] == report.singles[1], str(report)
     assert all(report.mishaps[kind] for kind in ("fail", "lost", "hang", "crash"))
 

@@ -22,7 +22,7 @@ def test_states_lie_ahead_in_their_queues() -> None:
     assert not found.refused and all(claim.free for claim in found.claims)
     assert [state.name for state in found.states][:3] == ["checking", "preparing", "copying"]
     assert {state.name: state.queue for state in found.states}["copying"] == "host:a"
-    assert [state.name for state in found.states if state.pivot] == ["switching"]
+    assert [state.name for state in found.states if state.pivot] == ["switching", "pulling"]
     assert found.states[2].ways["abort"] == ("cancelled (rolls back)",)
 
 

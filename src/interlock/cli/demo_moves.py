@@ -25,12 +25,13 @@ from interlock.compute.guest import prove
 from interlock.compute.hypervisor import Guest, Hypervisor, RunState
 from interlock.compute.live_migration import LiveMigration
 from interlock.compute.local import HOSTS, SIMULATED, hypervisor_at
+from interlock.definition.machine import Definition
 from interlock.interpreter.facts import AttemptLost, Undone
 from interlock.interpreter.snapshot import Snapshot
 from interlock.runtime.engine import Handle
 from interlock.stores.contract import Progress
 
-__all__ = ["Proof", "Stage", "play"]
+__all__ = ["Proof", "Stage", "alive", "at_rest", "describe", "play", "shown", "summary"]
 
 A, B = "host-a", "host-b"
 MIB = 1 << 20
@@ -61,6 +62,13 @@ class Stage:
         self.hypervisor: Hypervisor = hypervisor_at(self.hosts, simulated=simulated)
         self.console = Console(quiet=quiet, highlight=False)
         self.proofs: list[Proof] = []
+
+    def beside(self, name: str) -> Stage:
+        """Return a stage of its own, in a directory beside this one's hosts."""
+        (self.directory / name).mkdir(parents=True, exist_ok=True)
+        made = Stage(self.directory / name, simulated=self.simulated, copy_seconds=1.0, quiet=self.console.quiet)
+        made.rate = self.rate
+        return made
 
     def say(self, text: str, style: str = "") -> None:
         """Say one line; simulated ones are marked."""
@@ -267,9 +275,10 @@ Follow = Callable[[Until], Awaitable[Snapshot]]
 
 
 @asynccontextmanager
-async def shown(stage: Stage, interlock: Interlock, move: Handle[Any]) -> AsyncIterator[Follow]:
+async def shown(
+    stage: Stage, interlock: Interlock, move: Handle[Any], definition: Definition = LiveMigration.definition
+) -> AsyncIterator[Follow]:
     """Show an operation as it moves; what is given follows it until something is so."""
-    definition = LiveMigration.definition
     mark = "SIMULATED" if stage.simulated else ""
     seen = 0
     with LiveView(definition, stage.console, mark) as view:

@@ -90,7 +90,12 @@ def _counted(source: str, options: dict[str, Any]) -> _Reading:
     form: Form | None = options["form"]
     history = History(source, options["query"], columns, only, form, strict=options["strict"])
     with _watched(history), history:
-        return _Reading(history, tally(history, history.shape, remembered=options["remember"]))
+        counted = tally(history, history.shape, remembered=options["remember"])
+    if not counted.lines:
+        why = f"; {history.bad.count:,} lines are bad, the first is {history.bad}" if history.bad.count else ""
+        why += f"; {history.left_out:,} lines are left out by --only" if history.left_out else ""
+        raise Refused(f"nothing was read: the history has no good line{why}")
+    return _Reading(history, counted)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Literal
 
 from interlock.errors import Refused, did_you_mean
+from interlock.history.plain import plain
 
 __all__ = ["Columns", "Shape"]
 
@@ -50,6 +51,15 @@ class Columns:
     def shape(self) -> Shape:
         """Whether a line tells a move, or the value that follows the one before."""
         return "values" if self.value is not None else "moves"
+
+    def otherwise(self, there: Sequence[str]) -> str | None:
+        """Return the column that could be read as a history of values, of columns that are read as moves."""
+        value = _guess("value", there)
+        return value if self.shape == "moves" and value not in (self.before, self.after) else None
+
+    def __str__(self) -> str:
+        move = f"value `{self.value}`" if self.value is not None else f"from `{self.before}`, to `{self.after}`"
+        return plain(f"record `{self.record}`, {move}" + (f", at `{self.at}`" if self.at is not None else ""))
 
     def resolved(self, there: Sequence[str]) -> Columns:
         """Return the columns to read, all that can be guessed guessed. Without a time there is ``at=None``.
@@ -98,5 +108,5 @@ def _guess(what: str, there: Sequence[str]) -> str | None:
 
 
 def _listed(there: Sequence[str]) -> str:
-    shown = ", ".join(f"`{name}`" for name in there[:20])
+    shown = ", ".join(f"`{plain(name, 40)}`" for name in there[:20])
     return f"{shown} and {len(there) - 20} more" if len(there) > 20 else shown or "none"

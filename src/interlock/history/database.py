@@ -7,11 +7,23 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from interlock.errors import Refused
+from interlock.errors import Refused, did_you_mean
+from interlock.history.plain import plain
 
 __all__ = ["asked"]
 
 AT_ONCE = 1_000
+KINDS = (
+    "sqlite",
+    "postgresql",
+    "postgresql+psycopg",
+    "mysql",
+    "mysql+pymysql",
+    "mariadb",
+    "mariadb+pymysql",
+    "oracle",
+    "mssql",
+)
 
 
 def asked(url: str, query: str | None, open: ExitStack) -> tuple[Sequence[str], Iterator[Any]]:
@@ -29,7 +41,7 @@ def asked(url: str, query: str | None, open: ExitStack) -> tuple[Sequence[str], 
         raise Refused("a database is asked something: add --query 'SELECT ... ORDER BY ...'")
     try:
         import sqlalchemy as sa
-        from sqlalchemy.exc import SQLAlchemyError
+        from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
     except ImportError:
         raise Refused("reading a database needs a library: pip install 'interlock[sqlalchemy]'") from None
     try:
@@ -44,6 +56,10 @@ def asked(url: str, query: str | None, open: ExitStack) -> tuple[Sequence[str], 
         raise Refused(f"there is no database `{file}`: name the file as in sqlite:///file.db")
     try:
         engine = sa.create_engine(address)
+        if engine.dialect.is_async:
+            raise Refused(
+                f"`{shown}` names an asynchronous driver: name another, as in sqlite:// or postgresql+psycopg://"
+            )
         open.callback(engine.dispose)
         connection = open.enter_context(engine.connect())
         options = {"stream_results": True, "yield_per": AT_ONCE, "no_parameters": True}
@@ -52,6 +68,12 @@ def asked(url: str, query: str | None, open: ExitStack) -> tuple[Sequence[str], 
             raise Refused("the query returns no rows: ask for the history with SELECT")
         open.callback(rows.close)
         return list(rows.keys()), _fetched(rows, shown, SQLAlchemyError)
+    except NoSuchModuleError:
+        name = address.drivername
+        raise Refused(
+            f"there is no kind of database `{name}`{did_you_mean(name, KINDS)}; write it as in sqlite:///file.db or "
+            "postgresql+psycopg://host/name"
+        ) from None
     except SQLAlchemyError as error:
         raise Refused(f"`{shown}` says: {_said(error)}; mend the URL or the query") from None
     except ModuleNotFoundError as error:
@@ -68,4 +90,4 @@ def _fetched(rows: Any, shown: str, failure: type[Exception]) -> Iterator[Any]:
 
 
 def _said(error: Exception) -> str:
-    return str(getattr(error, "orig", None) or error).strip().split("\n")[0]
+    return plain(str(getattr(error, "orig", None) or error).strip().split("\n")[0])

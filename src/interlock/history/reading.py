@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +21,7 @@ from typing import IO, Any, Literal, NamedTuple, Self
 
 from interlock.errors import LimitExceeded, Refused
 from interlock.history.columns import Columns, Shape
+from interlock.history.plain import plain
 
 __all__ = ["LINE_CHARACTERS", "VALUES", "BadLines", "History", "Step", "epoch"]
 
@@ -28,6 +29,10 @@ VALUES = 500
 """Different values that a column of states may have: more is some other column."""
 LINE_CHARACTERS = 1 << 20
 """The longest line; what is longer is read as several, which are bad."""
+VALUE_CHARACTERS, RECORD_CHARACTERS = 255, 512
+"""The longest value, and the longest name of a record."""
+ROW_LINES = 1_000
+"""Lines that one row of CSV may have, where texts in quotes have several."""
 EVERY = 5_000
 """Lines between two reports of progress."""
 _NONE = ("", "NULL", "null", "None", "\\N")
@@ -52,6 +57,41 @@ class BadLines:
     line: int = 0
     reason: str = ""
 
+    def __str__(self) -> str:
+        return f"line {self.line:,}: {self.reason}"
+
+
+class _Lines:
+    """Lines for a reader of CSV; those behind the first of the present row can be put back, to be read by themselves.
+
+    A quote that is not closed makes one row of all that follows: only its own line is to be lost.
+    """
+
+    def __init__(self, source: Iterator[str], number: int) -> None:
+        self.source, self.number = source, number
+        self.row: list[str] = []
+        self.again: list[str] = []
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        if len(self.row) >= ROW_LINES:
+            raise csv.Error(f"a quote is not closed in {ROW_LINES:,} lines")
+        line = self.again.pop() if self.again else next(self.source)
+        self.row.append(line)
+        self.number += 1
+        return line
+
+    @property
+    def first(self) -> int:
+        """The number of the row's first line."""
+        return self.number - len(self.row) + 1
+
+    def put_back(self) -> None:
+        self.number -= len(self.row) - 1
+        self.again.extend(reversed(self.row[1:]))
+
 
 @dataclass(slots=True)
 class History:
@@ -64,6 +104,7 @@ class History:
         only: keep the lines in which these columns have these values.
         form: ``csv`` or ``jsonl``; by default told from the file's name, or else its first letter.
         strict: refuse at the first bad line.
+        otherwise: (found) a column that could be read as a history of values, where nothing was named and moves are read.
         progress: is told now and then how many bytes were read (lines, for a database).
 
     Raises:
@@ -81,7 +122,7 @@ class History:
     ...     print(history.bad)
     Step(record='v1', before=None, after='free', at=1767225600.0)
     Step(record='v1', before='free', after='used', at=1767225660.0)
-    BadLines(count=1, line=4, reason='it has 1 column, the first line has 4')
+    line 4: it has 1 column, the first line has 4
     """
 
     source: str
@@ -94,11 +135,13 @@ class History:
     lines: int = 0
     left_out: int = 0
     bad: BadLines = field(default_factory=BadLines)
+    otherwise: str | None = None
     _open: ExitStack = field(default_factory=ExitStack, repr=False)
+    _lines: _Lines = field(default_factory=lambda: _Lines(iter(()), 0), repr=False)
     _rows: Iterator[Any] = field(default_factory=lambda: iter(()), repr=False)
     _pick: Callable[[Any], tuple[Any, Any, Any, Any]] | None = field(default=None, repr=False)
     _keep: Callable[[Any], bool] | None = field(default=None, repr=False)
-    _known: dict[Any, str] = field(default_factory=dict, repr=False)
+    _known: dict[str, str] = field(default_factory=dict, repr=False)
     _read: Callable[[], int] = field(default=lambda: 0, repr=False)
 
     @property
@@ -153,7 +196,11 @@ class History:
         first = next((line for line in lines if self._counted(line)), "")
         if not first:
             raise Refused(f"`{self.source}` is empty: a history has at least one line")
+        if "\0" in first or "\ufffd" in first:
+            raise Refused(f"`{self.source}` is not text in UTF-8: export the history as CSV or JSON lines, in UTF-8")
         suffix = Path(self.source).suffix.lower()
+        if first.lstrip().startswith("[") and (self.form or _FORMS.get(suffix)) != "csv":
+            raise Refused(f"`{self.source}` is one JSON array: write an object a line, as `jq -c '.[]'` does")
         self.form = self.form or _FORMS.get(suffix) or ("jsonl" if first.lstrip().startswith("{") else "csv")
         if self.form == "jsonl":
             self._begin_json(first, lines)
@@ -161,7 +208,8 @@ class History:
             tabs = suffix == ".tsv" or ("\t" in first and "," not in first)
             comma = "\t" if tabs else ";" if first.count(";") > first.count(",") else ","
             names = [name.strip() for name in next(csv.reader([first], delimiter=comma), [])]
-            self._rows = csv.reader(lines, delimiter=comma)
+            self._lines = _Lines(lines, self.lines)
+            self._rows = csv.reader(self._lines, delimiter=comma)
             self._by_place(names)
 
     def _counted(self, line: str) -> bool:
@@ -185,7 +233,7 @@ class History:
             raise Refused(
                 f'`{self.source}` has no line that is a JSON object such as {{"record": ...}} among its first {len(held):,}'
             )
-        self.columns = columns = self.columns.resolved([*names, *(one for one in self._named() if "." in one)])
+        columns = self._resolve([*names, *(one for one in self._named() if "." in one)])
         keys = [columns.record, columns.before, columns.value or columns.after, columns.at]
 
         def path_of(key: str) -> list[str]:
@@ -208,8 +256,14 @@ class History:
         of = self.columns
         return [name for name in (of.record, of.before, of.after, of.value, of.at) if name is not None]
 
-    def _by_place(self, names: Sequence[str]) -> None:
+    def _resolve(self, names: Sequence[str]) -> Columns:
+        guessed = self.columns.before is None and self.columns.after is None
         self.columns = columns = self.columns.resolved(names)
+        self.otherwise = columns.otherwise(names) if guessed else None
+        return columns
+
+    def _by_place(self, names: Sequence[str]) -> None:
+        columns = self._resolve(names)
         for name in self.only:
             if name not in names:
                 Columns(record=name).resolved(names)
@@ -248,12 +302,12 @@ class History:
                 after = known.get(after) or self._value(after)
                 if moves:
                     before = known.get(before) or (None if before is None or before in _NONE else self._value(before))
-                if type(record) is not str or not record:
-                    record = _text(record, "no record is named")
+                if type(record) is not str or not 0 < len(record) <= RECORD_CHARACTERS:
+                    record = _text(record, "no record is named", "the record's name", RECORD_CHARACTERS)
                 if at is not None:
                     at = epoch(at)
-            except (ValueError, TypeError) as error:
-                self._refuse(line, str(error))
+            except (ValueError, TypeError) as error:  # of the latter: what cannot be looked up, a list or an object
+                self._refuse(line, str(error) if isinstance(error, ValueError) else "its value is no text or number")
                 continue
             yield Step(record, before, after, at)
         if progress is not None:
@@ -278,24 +332,42 @@ class History:
                 yield self.lines, row
 
     def _csv_rows(self) -> Iterator[tuple[int, Any]]:
-        reader: Any = self._rows
-        header = self.lines
+        lines = self._lines
         while True:
             try:
-                for row in reader:
-                    self.lines = line = header + reader.line_num
-                    if row:
-                        yield line, row
+                for row in self._rows:
+                    several = len(lines.row) > 1
+                    if several and (torn := self._torn(row)):
+                        self._refuse(lines.first, torn)
+                        lines.put_back()
+                    elif row:
+                        yield lines.first if several else lines.number, row
+                    lines.row.clear()
+                    self.lines = lines.number
                 return
             except csv.Error as error:
-                self.lines = header + reader.line_num
-                self._refuse(self.lines, f"no CSV: {error}")
+                self._refuse(lines.first, f"no CSV: {error}")
+                lines.put_back()
+                lines.row.clear()
+
+    def _torn(self, row: Sequence[str]) -> str | None:
+        """Return what is wrong with a row of several lines, if it is none."""
+        assert self._pick is not None
+        try:
+            record, before, after, _ = self._pick(row)
+        except ValueError:
+            return "a quote is not closed, or it has too few columns"
+        return "a quote is not closed" if "\n" in f"{record}{before}{after}" else None
 
     def _value(self, value: Any) -> str:
         """Return a value as it is stored, and remember it."""
-        text = _text(value, "its value is empty")
+        text = _text(value, "its value is empty", "its value", VALUE_CHARACTERS)
         if "\ufffd" in text:
             raise ValueError(f"`{text}` is no UTF-8")
+        if "\n" in text or "\r" in text:
+            raise ValueError(f"`{text}` has a line break")
+        if text in self._known:
+            return self._known[text]
         if len(self._known) >= VALUES:
             column = self.columns.value or self.columns.after
             raise LimitExceeded(
@@ -303,10 +375,11 @@ class History:
                 "change the query",
                 column=column,
             )
-        self._known[value] = sys.intern(text)
+        self._known[text] = sys.intern(text)
         return text
 
     def _refuse(self, line: int, reason: str) -> None:
+        reason = plain(reason, 200)
         if self.strict:
             raise Refused(
                 f"line {line:,} of `{self.source}` is bad: {reason}; mend it, or read without --strict", line=line
@@ -343,6 +416,8 @@ def epoch(at: Any) -> float | None:
         return moment.timestamp() if moment.tzinfo is not None else moment.replace(tzinfo=UTC).timestamp()
     if isinstance(at, datetime):
         return at.timestamp() if at.tzinfo is not None else at.replace(tzinfo=UTC).timestamp()
+    if isinstance(at, date):
+        return datetime(at.year, at.month, at.day, tzinfo=UTC).timestamp()
     if isinstance(at, bool) or not hasattr(at, "__float__"):
         raise ValueError(f"{at!r} is no time: ISO 8601, or seconds since the epoch")
     return _unit(float(at))
@@ -357,14 +432,15 @@ def _unit(number: float) -> float:
     return number
 
 
-def _text(value: Any, empty: str) -> str:
+def _text(value: Any, empty: str, what: str, most: int) -> str:
     if value is None or value == "":
         raise ValueError(empty)
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list | dict):
-        raise ValueError(f"{str(value)[:60]} is neither text nor number")
-    return str(value)
+    if isinstance(value, list | dict | bytes):
+        raise ValueError(f"{what} is neither text nor number: {str(value)[:60]}")
+    text = str(value)
+    if len(text) > most:
+        raise ValueError(f"{what} has {len(text):,} characters, at most {most} are read: {text[:60]}")
+    return text
 
 
 def _object(line: str) -> Mapping[str, Any]:

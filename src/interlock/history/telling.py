@@ -10,6 +10,7 @@ from interlock.definition.document import to_document, write_document
 from interlock.definition.duration import duration_text
 from interlock.history.conform import Conformance
 from interlock.history.mine import Proposal
+from interlock.history.plain import plain
 from interlock.history.reading import History
 from interlock.history.stays import Stays
 from interlock.history.tally import START, Tally, Use
@@ -34,12 +35,13 @@ def proposal_text(found: Proposal, tally: Tally, history: History, form: str, ru
         document = to_python(found.machine)
     else:
         document = write_document(found.machine, "yaml")
-    lines = [f"# {_plain(line)}".rstrip() for line in _proposal_lines(found, tally, history, rule)]
+    lines = [f"# {plain(line)}".rstrip() for line in _proposal_lines(found, tally, history, rule)]
     return "\n".join([*lines, "", document])
 
 
 def _proposal_lines(found: Proposal, tally: Tally, history: History, rule: str) -> Iterator[str]:
     yield f"Mined from {about(history, tally)}."
+    yield f"Read as {history.shape}: {history.columns}."
     yield "To be checked by somebody who knows: that the final states are ends, how each ends (guessed from its name),"
     yield "which states records begin in; and every move below that surprises you."
     for value in found.met:
@@ -75,12 +77,13 @@ def proposal_data(found: Proposal, tally: Tally, history: History) -> dict[str, 
 
 def conformance_text(found: Conformance, tally: Tally, history: History) -> str:
     """Return what a history says about a machine, in words."""
-    return "".join(f"{_plain(line)}\n" for line in _conformance_lines(found, tally, history))
+    return "".join(f"{plain(line)}\n" for line in _conformance_lines(found, tally, history))
 
 
 def _conformance_lines(found: Conformance, tally: Tally, history: History) -> Iterator[str]:
     machine = found.machine
     yield f"{machine.name}, version {machine.version}, against {about(history, tally)}"
+    yield f"read as {history.shape}: {history.columns}"
     if found.refused:
         yield ""
         yield from _uses("moves that the machine does not allow", found.refused)
@@ -93,7 +96,12 @@ def _conformance_lines(found: Conformance, tally: Tally, history: History) -> It
         yield ""
         yield "states that the machine does not know"
         rows = [
-            (f"`{one.value}`", f"{one.count:,} came", f"{one.resting:,} are in it", f"such as {', '.join(one.records)}")
+            (
+                f"`{one.value}`",
+                f"{one.count:,} came",
+                f"{one.resting:,} {'is' if one.resting == 1 else 'are'} in it",
+                f"such as {', '.join(one.records)}",
+            )
             for one in found.strangers
         ]
         yield from _table(rows)
@@ -134,7 +142,11 @@ def about(history: History, tally: Tally) -> str:
     """Return how much was read, about whom, and from when to when."""
     times = [at for use in tally.moves.values() for at in (use.first, use.last) if at is not None]
     when = f", {_time(min(times))} to {_time(max(times))}" if times else ""
-    return f"{tally.lines:,} lines about {tally.records:,} records{when}"
+    return f"{_many(tally.lines, 'line')} about {_many(tally.records, 'record')}{when}"
+
+
+def _many(count: int, thing: str) -> str:
+    return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
 
 
 def reading_notes(history: History, tally: Tally) -> list[str]:
@@ -142,9 +154,15 @@ def reading_notes(history: History, tally: Tally) -> list[str]:
     notes, columns = [], history.columns
     if history.bad.count:
         were = "line was" if history.bad.count == 1 else "lines were"
-        first = f"the first is line {history.bad.line:,}: {history.bad.reason}"
-        notes.append(f"{history.bad.count:,} bad {were} left out, {first}")
-
+        notes.append(f"{history.bad.count:,} bad {were} left out, the first is {history.bad}")
+    if history.otherwise is not None:
+        notes.append(
+            f"`{plain(history.otherwise)}` could be a history of values: to read that instead, say --value {plain(history.otherwise)}"
+        )
+    if tally.lines == tally.records > 1 and tally.met:
+        notes.append(
+            f"each line is about another record: does `{columns.record}` name the line? Name the record's with --record"
+        )
     if history.left_out:
         notes.append(f"{history.left_out:,} lines were left out by --only")
     if columns.at is None:
@@ -196,7 +214,7 @@ def _stays(stays: Mapping[str, Stays]) -> Iterator[str]:
 
 def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """Yield rows with their columns in line, numbers to the right."""
-    rows = [[_clipped(cell) for cell in row] for row in rows]
+    rows = [[plain(cell, CELL) for cell in row] for row in rows]
     widths = [max(len(row[number]) for row in rows) for number in range(len(rows[0]))]
     for row in rows:
         cells = [
@@ -204,15 +222,6 @@ def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
             for cell, width in zip(row, widths, strict=True)
         ]
         yield f"  {'  '.join(cells)}".rstrip()
-
-
-def _plain(line: str) -> str:
-    """Return a line that is one line, whatever the history's texts hold: nothing in it leaves its comment, or moves a terminal's cursor."""
-    return line if line.isprintable() else "".join(one if one.isprintable() else ascii(one)[1:-1] for one in line)
-
-
-def _clipped(cell: str) -> str:
-    return cell if len(cell) <= CELL else f"{cell[: CELL - 3]}..."
 
 
 def _time(at: float | None) -> str:
