@@ -7,14 +7,28 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.db import DatabaseError, IntegrityError, connection, transaction
+from django.db import DatabaseError, IntegrityError, connection, models, transaction
 from django.db.models import Value
 from django.db.models.functions import Concat, Lower
 from django.test.utils import CaptureQueriesContext
 
-from interlock import IllegalMove, Refused
+from interlock import IllegalMove, Refused, guard
 from interlock.guards.django_watch import WATCHED
-from tests.django_app import Begun, Colour, Move, Odd, Owner, Record, Seen, fresh, held, history, servers
+from tests.django_app import (
+    Begun,
+    Colour,
+    Move,
+    Odd,
+    Owner,
+    Record,
+    Seen,
+    Volume,
+    django_on,
+    fresh,
+    held,
+    history,
+    servers,
+)
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql", "mariadb"])
@@ -186,3 +200,22 @@ def test_an_observer_that_fails_lets_the_row_be_made(database: str, monkeypatch:
     with transaction.atomic():
         assert len(Seen.objects.bulk_create([Seen(pk=9, status=Lower(Value("GONE")))])) == 1
     assert held(Seen, 9) == "gone" and "ZeroDivisionError" in seen.sightings()[0].wanted
+
+
+class Fickle(models.CharField):  # type: ignore[misc, unused-ignore]  # Django is untyped
+    """Gives another value each time it is asked what to write."""
+
+    def pre_save(self, record: Any, add: bool) -> str:
+        record.asked = getattr(record, "asked", 0) + 1
+        return "free" if record.asked == 1 else "gone"
+
+
+@pytest.mark.parametrize("mode", ["enforce", "observe"])
+def test_a_field_is_asked_once_what_to_write_and_that_is_what_was_judged(sqlite: str, mode: Any) -> None:
+    meta = type("Meta", (), {"app_label": "guarded"})
+    fields = {"status": Fickle(max_length=9), "asked": 0, "__module__": __name__, "Meta": meta}
+    model: Any = type(f"Fickle_{mode}", (models.Model,), fields)
+    guard(model.status, Volume, mode=mode)
+    with django_on(sqlite, model):
+        record = model.objects.create(pk=1)
+        assert (held(model), record.asked) == ("free", 1)

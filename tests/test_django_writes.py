@@ -273,6 +273,31 @@ def test_what_follows_in_a_transaction_after_a_refused_write_is_up_to_the_caller
     assert history() == [("2", "used", "ending"), ("1", "free", "used")]
 
 
+def test_where_autocommit_is_off_the_caller_alone_commits(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(WATCHED[Seen._meta.db_table][0], "audit", Move)
+
+    def write() -> None:
+        for model in (Record, Seen):
+            model.objects.filter(pk=1).update(status="used")
+            model.objects.create(pk=9)
+
+    transaction.set_autocommit(False)
+    try:
+        write()
+        transaction.rollback()
+        assert (held(), held(Seen), held(key=9), history()) == ("free", "free", None, [])
+        with pytest.raises(IllegalMove):
+            Record.objects.filter(pk=1).update(status="gone")
+        transaction.rollback()
+        write()
+        transaction.commit()
+    finally:
+        transaction.rollback()
+        transaction.set_autocommit(True)
+    assert (held(), held(Seen), held(key=9)) == ("used", "used", "free")
+    assert history() == [("1", "free", "used"), ("9", None, "free")] * 2
+
+
 # Other keys, other values
 
 
@@ -376,3 +401,87 @@ def test_an_observer_that_cannot_write_down_what_it_sees_spoils_nothing(
     assert held(Seen, 9) == "free"
     told = [one.wanted for one in watch.rules.sightings()]
     assert len(told) == 2 and all("not written down: OperationalError" in one for one in told), told
+
+
+def _another_writer(done: list[Exception | None]) -> None:
+    """Write the other row of the table, and the observed one, without waiting for anybody."""
+    try:
+        with connection.cursor() as cursor:
+            if connection.vendor == "sqlite":
+                cursor.execute("PRAGMA busy_timeout = 0")
+            elif connection.vendor == "mysql":
+                cursor.execute("SET SESSION innodb_lock_wait_timeout = 0")
+            cursor.execute("UPDATE guarded_seen SET note = 'another' WHERE id IN (1, 2)")
+        done.append(None)
+    except OperationalError as error:
+        done.append(error)
+    finally:
+        connections.close_all()
+
+
+def test_what_an_observer_reads_never_costs_a_transaction_its_write(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A transaction that has read is refused the write if somebody else wrote in between: the observer must not read for it."""
+    from interlock.guards import django_writes
+
+    plain, done = django_writes._judge, list[Exception | None]()
+
+    def judge(compiler: Any, *args: Any) -> None:
+        plain(compiler, *args)
+        other = threading.Thread(target=_another_writer, args=[done])
+        other.start()
+        other.join(20)
+
+    monkeypatch.setattr(django_writes, "_judge", judge)
+    with connection.cursor() as cursor:
+        if database == "sqlite":
+            cursor.execute("PRAGMA journal_mode = WAL")
+        elif database == "mariadb":
+            cursor.execute("SET SESSION innodb_snapshot_isolation = ON")
+            cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+    try:
+        with transaction.atomic():
+            assert Seen.objects.filter(pk=1).update(status="used") == 1
+    finally:
+        with connection.cursor() as cursor:
+            if database == "sqlite":
+                cursor.execute("PRAGMA journal_mode = DELETE")
+        connection.close()
+    assert held(Seen) == "used" and len(done) == 1, "the other one did try"
+    assert WATCHED[Seen._meta.db_table][0].rules.sightings() == []
+
+
+@pytest.mark.parametrize("server", ["postgresql", "mariadb"], indirect=True)
+def test_a_deadlock_is_told_by_an_observer_as_the_database_tells_it(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MariaDB rolls the whole transaction back: were its error passed over, the caller would not know what to repeat."""
+    monkeypatch.setattr(WATCHED[Seen._meta.db_table][0], "audit", Move)
+    ready, outcomes = threading.Barrier(2), dict[int, Exception | None]()
+
+    def run(first: int, second: int) -> None:
+        try:
+            with transaction.atomic():
+                if connection.vendor == "postgresql":
+                    with connection.cursor() as cursor:
+                        cursor.execute("SET LOCAL deadlock_timeout = '50ms'")
+                Seen.objects.filter(pk=first).update(note=f"by {first}")
+                ready.wait(20)
+                Seen.objects.filter(pk=second).update(status="used", note=f"by {first}")
+            outcomes[first] = None
+        except Exception as error:
+            outcomes[first] = error
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=run, args=each) for each in [(1, 2), (2, 1)]]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    (winner,) = [key for key, error in outcomes.items() if error is None]
+    (error,) = [error for error in outcomes.values() if error is not None]
+    assert isinstance(error, OperationalError) and "deadlock" in str(error).lower()
+    assert set(Seen.objects.values_list("note", flat=True)) == {f"by {winner}"}
+    assert len(history()) == (winner == 2), "and of what was rolled back nothing is written down"

@@ -60,7 +60,7 @@ def _birth(compiler: Any, watch: Watch) -> _Births | None:
         with transaction.atomic(compiler.connection.alias) if _asks(compiler, watch) else nullcontext():
             return _judge(compiler, watch)
     except Exception as error:  # observing never stands in the way, whatever it was
-        watch.cannot_judge(f"{type(error).__name__}: {error}", "")
+        watch.overlook(compiler.connection.alias, error)
         return None
 
 
@@ -87,8 +87,7 @@ def _judge(compiler: Any, watch: Watch) -> _Births | None:
     values = [compiler.pre_save_val(guarded, record) for record in query.objs]
     given = [_asked(compiler, guarded, value) if is_expression(value) else value for value in values]
     births = _Births(watch, [_judge_one(watch, record, value) for record, value in zip(query.objs, given, strict=True)])
-    if watch.enforces and any(map(is_expression, values)):
-        _write_what_was_judged(compiler, guarded, given)
+    _write_what_was_judged(compiler, guarded, given if watch.enforces else values)
     return births
 
 
@@ -118,7 +117,7 @@ def _asked(compiler: Any, guarded: Any, value: Any) -> Any:
 
 
 def _write_what_was_judged(compiler: Any, guarded: Any, given: Sequence[Any]) -> None:
-    """Let an expression not be worked out a second time: it may give something else."""
+    """Let an expression, or the field's ``pre_save``, not be worked out a second time: it may give something else."""
     plain = compiler.pre_save_val
     judged = {id(record): value for record, value in zip(compiler.query.objs, given, strict=True)}
     compiler.pre_save_val = lambda each, record: judged[id(record)] if each is guarded else plain(each, record)
@@ -170,4 +169,4 @@ def _finish(alias: str, births: _Births, written: Sequence[tuple[Any, ...] | Non
     except Exception as error:
         if watch.enforces:
             raise
-        watch.cannot_judge(f"not written down: {type(error).__name__}: {error}", "")
+        watch.overlook(alias, error, "not written down: ")

@@ -85,6 +85,16 @@ class Watch(Watched):
         if value is not None and value not in self.rules.allowed:
             self.rules.load(self.name(key_of(record)), value)
 
+    def overlook(self, alias: str, error: Exception, what: str = "") -> None:
+        """Count an error of an observing guard's own.
+
+        Raises it again if the database gave up the caller's transaction over it (MariaDB's deadlock): that only the caller can repeat, and
+        its own statement would have been told the same.
+        """
+        self.cannot_judge(f"{what}{type(error).__name__}: {error}", "")
+        if connections[alias].in_atomic_block and connections[alias].needs_rollback:
+            raise error
+
     def write_down(self, alias: str, moves: Sequence[Move]) -> None:
         """Write moves into the audit table, in the transaction of this database."""
         if self.audit is None or not moves:
@@ -132,7 +142,9 @@ def whole(alias: str) -> Iterator[None]:
     """Let what is written together happen together: a transaction, unless the caller has one already."""
     connection = connections[alias]
     if not connection.in_atomic_block:
-        with transaction.atomic(alias):
+        with transaction.atomic(
+            alias, savepoint=False
+        ):  # where autocommit is off, SQLite commits with its first savepoint
             yield
         return
     try:

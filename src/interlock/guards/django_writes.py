@@ -39,6 +39,9 @@ _EXPRESSION = "give the value itself: read the rows, decide in Python, and write
 _LOST = ("40001", "40P01", "1020", "1213", "SQLITE_BUSY", "SQLITE_BUSY_SNAPSHOT")
 """PostgreSQL's serialization failure and deadlock, MariaDB's changed record and deadlock, SQLite's lock: somebody else was first."""
 
+_LOCKED_TO_READ = ("sqlite", "mysql")
+"""Where a transaction that has read before it writes may be refused the write: here an observer locks, as the UPDATE itself will."""
+
 
 @dataclass
 class _Set:
@@ -104,16 +107,17 @@ def _enforced(compiler: Any, result_type: Any, execute: Execute, sets: list[_Set
 def _observed(compiler: Any, result_type: Any, execute: Execute, sets: list[_Set]) -> Any:
     alias = compiler.connection.alias
     audited = any(each.watch.audit is not None for each in sets)
+    locks = audited or (compiler.connection.in_atomic_block and compiler.connection.vendor in _LOCKED_TO_READ)
     with whole(alias) if audited else nullcontext():
         try:
             judged = _can_be_judged(compiler, sets)
             with transaction.atomic(alias):  # an error in here spoils nothing
-                rows = _rows(compiler, judged, locks=audited)
+                rows = _rows(compiler, judged, locks=locks)
             _judge(compiler, judged, rows)
         except Exception as error:  # observing never stands in the way, whatever it was
             judged = []
             for each in sets:
-                each.watch.cannot_judge(f"{type(error).__name__}: {error}", "")
+                each.watch.overlook(alias, error)
         changed = execute(compiler, result_type)
         if changed or result_type == constants.NO_RESULTS:
             _finish_observed(alias, judged)
@@ -126,7 +130,7 @@ def _finish_observed(alias: str, sets: Sequence[_Set]) -> None:
         try:
             each.watch.write_down(alias, each.moves)
         except Exception as error:  # observing never stands in the way, whatever it was
-            each.watch.cannot_judge(f"not written down: {type(error).__name__}: {error}", "")
+            each.watch.overlook(alias, error, "not written down: ")
 
 
 def _can_be_judged(compiler: Any, sets: list[_Set]) -> list[_Set]:
