@@ -406,4 +406,3 @@ async def test_what_may_not_be_asked_of_a_parent(interlock: Interlock, hosts: Ho
         await op.skip("no")
     hosts.gate.set()
     await op.finished(10)
-    await asyncio.sleep(0)
