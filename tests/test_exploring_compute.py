@@ -8,7 +8,7 @@ from interlock.compute.fake_hypervisor import FakeHypervisor
 from interlock.compute.live_migration import live_migration
 from interlock.exploring.explore import explore
 from interlock.exploring.scenario import Exploration
-from tests.explored_moves import A, B, Forgetful, Hosts, Trusting, exploring, moves, pulled
+from tests.explored_moves import A, B, Forgetful, Hasty, Hosts, Trusting, carried, carrying, exploring, moves, pulled
 
 
 @pytest.mark.slow
@@ -23,6 +23,18 @@ def test_no_single_mishap_and_no_pair_of_a_sample_harms_a_guest() -> None:
 def test_no_mishap_in_a_post_copy_doubles_a_guest() -> None:
     report = explore(pulled, depth=1, seconds=6)
     assert report.finding is None and report.singles[0] == report.singles[1], str(report)
+
+
+@pytest.mark.slow
+def test_no_mishap_leaves_half_a_disk_or_two() -> None:
+    report = explore(carried, depth=1, seconds=10)
+    assert report.finding is None and report.singles[0] == report.singles[1], str(report)
+    assert {"succeeded", "failed", "cancelled"} <= set(report.ends)
+
+
+def test_a_guest_that_goes_before_its_disk_is_there_is_found() -> None:
+    report = explore(carrying(lambda hosts: live_migration(Hasty(hosts.world, (A, B), clock=hosts.clock))), seconds=20)
+    assert report.finding is not None and report.finding.invariant == "one_whole_disk_where_it_is"
 
 
 @pytest.mark.nightly

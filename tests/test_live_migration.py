@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from interlock.testing import Kit, KitOperation, Way, collecting
 
 A, B = "host-a", "host-b"
 GUEST = Guest("vm-1", memory_mib=32, filled_mib=16)
+LOCAL = replace(GUEST, storage="local")
 SLOW = 8 << 20
 QUEUES = ("", f"host:{A}", f"host:{B}")
 
@@ -140,6 +142,38 @@ async def test_a_guest_that_is_pulled_goes_on_before_its_memory_is_there(
     await alive(hypervisor)
 
 
+async def test_a_disk_that_is_local_goes_along(hypervisor: Hypervisor, tmp_path: Path) -> None:
+    guest = replace(LOCAL, instance="vm-2")
+    await hypervisor.boot(guest, A)
+    async with engine(tmp_path, hypervisor) as interlock:
+        for source, destination in ((A, B), (B, A)):
+            move = await interlock.start(LiveMigration, instance="vm-2", source=source, destination=destination)
+            after = await move.finished(timeout=60)
+            facts = [fact for record in await move.history() for fact in record.facts]
+            assert after.status == "succeeded" and "mirroring" in [f.state for f in facts if isinstance(f, Entered)]
+            assert await hypervisor.where("vm-2") == {destination: RunState.RUNNING}
+    proof = prove([console.text for console in await hypervisor.consoles("vm-2")])
+    assert not proof.faults(missing_allowed=3), proof
+
+
+async def test_a_cancel_while_its_disk_goes_over_leaves_it_where_it_was(hypervisor: Hypervisor, tmp_path: Path) -> None:
+    guest = replace(LOCAL, instance="vm-2")
+    await hypervisor.boot(guest, A)
+    slow = {"instance": "vm-2", "source": A, "destination": B, "bytes_per_second": 128 << 10}
+    async with engine(tmp_path, hypervisor) as interlock:
+        move = await interlock.start(LiveMigration, slow)
+        await until(move, lambda snapshot: snapshot.state == "mirroring" and snapshot.status == "running")
+        while (progress := await move.progress()) is None or progress.done == 0:
+            await asyncio.sleep(0.01)
+        assert (progress.unit, progress.message) == ("bytes", "disk copying")
+        await move.cancel("changed my mind")
+        after = await move.finished(timeout=60)
+        assert after.status == "cancelled" and await undone(move) == ["mirroring", "preparing"]
+        assert await hypervisor.where("vm-2") == {A: RunState.RUNNING}
+        again = await interlock.start(LiveMigration, {**slow, "bytes_per_second": None})
+        assert (await again.finished(timeout=60)).status == "succeeded"
+
+
 async def test_a_handed_over_copy_goes_on_under_another_worker(hypervisor: Hypervisor, tmp_path: Path) -> None:
     """The first engine gives up in the middle, as a stopped worker does when its grace is over; the copy itself goes on."""
     first = Interlock(
@@ -186,11 +220,11 @@ async def test_a_host_that_cannot_be_reached_for_a_moment_loses_nothing(verb: st
 class Hosts:
     """A guest on the first of two simulated hosts, and a kit that moves it with the real actions."""
 
-    def __init__(self) -> None:
+    def __init__(self, guest: Guest = GUEST) -> None:
         self.world = FakeWorld()
         self.fake = FakeHypervisor(self.world, (A, B), clock=lambda: self.kit.now)
         self.kit = Kit(live_migration(self.fake))
-        asyncio.run(self.fake.boot(GUEST, A))
+        asyncio.run(self.fake.boot(guest, A))
 
     def move(
         self, bytes_per_second: int | None = None, source: str = A, destination: str = B, postcopy: bool = False
@@ -325,11 +359,53 @@ def cancelled_in_the_copy(hosts: Hosts) -> None:
     hosts.ended(move, "cancelled", "cancelled", ["copying", "preparing"])
 
 
+def carried(hosts: Hosts) -> None:
+    hosts = Hosts(LOCAL)
+    hosts.ended(hosts.move(), "succeeded", "completed", [], B)
+    assert [*hosts.world.disks] == ["host-b/vm-1"]
+
+
+def mirror_breaks(hosts: Hosts) -> None:
+    hosts, move = mirroring()
+    assert asyncio.run(hosts.fake.kill("vm-1", B))
+    hosts.ended(move, "failed", "failed", ["mirroring", "preparing"])
+    assert [*hosts.world.disks] == ["host-a/vm-1"]
+
+
+def mirror_falls_silent(hosts: Hosts) -> None:
+    hosts = Hosts(LOCAL)
+    hosts.kit.stub("mirroring", hangs=True)
+    hosts.ended(hosts.move(), "failed", "failed", ["mirroring", "preparing"])
+
+
+def aborted_when_mirrored(hosts: Hosts) -> None:
+    hosts, move = mirroring()
+    move.signal("abort")
+    hosts.ended(move, "cancelled", "cancelled", ["mirroring", "preparing"])
+    assert [*hosts.world.disks] == ["host-a/vm-1"]
+
+
+def cancelled_when_mirrored(hosts: Hosts) -> None:
+    hosts, move = mirroring()
+    move.cancel()
+    hosts.ended(move, "cancelled", "cancelled", ["mirroring", "preparing"])
+
+
+def mirroring() -> tuple[Hosts, KitOperation]:
+    """Begin to move a guest whose disk is local, and return in the middle of its copy."""
+    hosts = Hosts(LOCAL)
+    move = hosts.move(128 << 10)
+    hosts.kit.advance("1s")
+    move.expect(status="running", state="mirroring")
+    return hosts, move
+
+
 STORIES = [
     moved, not_there, forced, pulled, pulled_where_it_may_not, aborted_when_checked, aborted_when_prepared, aborted,
     unreachable_when_checked,
     unreachable_when_prepared, destination_dies, check_takes_too_long, preparing_takes_too_long, copy_falls_silent,
     cancelled_when_checked, cancelled_when_prepared, cancelled_in_the_copy,
+    carried, mirror_breaks, mirror_falls_silent, aborted_when_mirrored, cancelled_when_mirrored,
 ]  # fmt: skip
 
 

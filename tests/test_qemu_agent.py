@@ -71,7 +71,10 @@ async def test_a_host_is_drained_by_agents_of_which_one_is_killed(agents: Agents
             await asyncio.sleep(0.02)
     fleet = QemuFleet(agents.guests, (A, B, C))
     async with Interlock(agents.store, machines=[Boot, HostDrain]) as interlock:
-        boots = [await interlock.start(Boot, instance=f"vm-{number}", host=A, **SMALL) for number in range(3)]
+        boots = [
+            await interlock.start(Boot, instance=f"vm-{number}", host=A, storage=storage, **SMALL)
+            for number, storage in enumerate(["shared", "local", "shared"])
+        ]
         assert {(await boot.finished(90)).status for boot in boots} == {"succeeded"}
         before = {boot.id: await says(fleet, A, vm=f"vm-{number}") for number, boot in enumerate(boots)}
         agents.kill(A)
@@ -88,6 +91,8 @@ async def test_a_host_is_drained_by_agents_of_which_one_is_killed(agents: Agents
                 "it was never restarted, and its counter never went back"
             )
         assert await fleet.guests_on(A) == []
+        owned = [path.parent.parent.name for path in agents.guests.glob("hosts/*/vm-1/disk.qcow2*")]
+        assert owned == [*(await fleet.where("vm-1"))], "the disk that is a host's own went along, and none is left"
 
 
 @pytest.mark.qemu

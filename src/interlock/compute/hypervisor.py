@@ -121,7 +121,8 @@ class Guest:
     """What a guest is made of.
 
     ``filled_mib`` of its memory hold data that a copy must move, and ``dirtied_pages`` pages of 4 KiB of it are written
-    again 18.2 times a second. ``disk`` is the format of the image that all hosts share: "qcow2" or "raw".
+    again 18.2 times a second. ``disk`` is the format of its disk's image: "qcow2" or "raw". ``storage`` says where that is: "shared" by all
+    hosts, or "local" to the host it is on; then it goes along when the guest is moved, and nothing is left of it where the host is lost.
 
     >>> Guest("vm-1", memory_mib=64, filled_mib=64)
     Traceback (most recent call last):
@@ -134,6 +135,7 @@ class Guest:
     filled_mib: int = 64
     dirtied_pages: int = 16
     disk: str = "qcow2"
+    storage: str = "shared"
 
     def __post_init__(self) -> None:
         checked_name("instance", self.instance)
@@ -149,6 +151,8 @@ class Guest:
                 raise ValueError(f"guest `{self.instance}`: {name} is {value}, must be between {low} and {high}{why}")
         if self.disk not in ("qcow2", "raw"):
             raise ValueError(f"guest `{self.instance}`: disk is {self.disk!r}, must be 'qcow2' or 'raw'")
+        if self.storage not in ("shared", "local"):
+            raise ValueError(f"guest `{self.instance}`: storage is {self.storage!r}, must be 'shared' or 'local'")
 
     @property
     def filled_pages(self) -> int:
@@ -212,10 +216,14 @@ class Progress:
 
 
 class Incoming(NamedTuple):
-    """Where a prepared destination listens: ``uri`` for the source, and its TCP ``port`` on the loopback device."""
+    """Where a prepared destination listens: ``uri`` for the source, and its TCP ``port`` on the loopback device.
+
+    ``disk`` is where it takes the disk of a guest whose storage is local, else empty.
+    """
 
     uri: str
     port: int
+    disk: str = ""
 
 
 class Console(NamedTuple):
@@ -253,12 +261,26 @@ class Hypervisor(Protocol):
         """Start a destination that listens for the guest, or find the one that this migration has already started.
 
         A spent or foreign one that does not hold the guest is replaced. `Unsuitable` if the guest is there already, or the host cannot
-        do what ``postcopy`` asks for: see `pull`.
+        do what ``postcopy`` asks for: see `pull`. For a disk that is local to hosts it makes an empty one.
         """
         ...
 
     async def tear_down(self, instance: str, host: str, permit: Permit) -> bool:
-        """Remove this migration's destination; say whether there was one. `Unsafe` if it holds the guest."""
+        """Remove this migration's destination, and the copy of a local disk; say whether there was one. `Unsafe` if it holds the guest."""
+        ...
+
+    def mirror(
+        self, instance: str, source: str, disk: str, permit: Permit, *, bytes_per_second: int | None = None
+    ) -> AsyncGenerator[Progress, None]:
+        """Copy a local disk to where a destination takes it, ``disk``; yield how far that is, until the two are in step (ready).
+
+        From then on they stay so, while the guest writes, until it is handed over or `end_mirror`. A copy under way to there is joined.
+        Raises `CopyFailed`, `DiskFull` or `GuestLost`. Leave it early only from inside `contextlib.aclosing`.
+        """
+        ...
+
+    async def end_mirror(self, instance: str, source: str, permit: Permit) -> None:
+        """End the copy of a disk, if there is one. The guest goes on with the disk that it has."""
         ...
 
     async def start_copy(
@@ -273,7 +295,8 @@ class Hypervisor(Protocol):
     ) -> Phase:
         """Start to copy the guest to ``uri`` and return the phase it is in: a copy under way or done is left alone.
 
-        The guest is held when all is copied, until `switch_over`. Without ``bytes_per_second`` nothing slows the copy.
+        The guest is held when all is copied, until `switch_over`. Without ``bytes_per_second`` nothing slows the copy. `CopyFailed` if
+        the guest's disk is local, and not mirrored.
         """
         ...
 

@@ -4,6 +4,7 @@
 |---|---|---|
 | checking | the guest runs at its source, and the destination would take it | nothing |
 | preparing | a destination process that listens for the guest | tear it down |
+| mirroring | its disk goes over while it runs, and is kept in step; only where storage is local to hosts | end that |
 | copying | its memory goes over while it runs; held when only the last instant is left | cancel the copy; it runs at its source |
 | switching | the guest goes on at the destination: the point of no return | - |
 | pulling | the same by post-copy: it goes on there first, and its memory follows | - |
@@ -34,6 +35,7 @@ class Move:
         postcopy: whether the signal `postcopy` may let the guest go on at the destination before its memory is there. Then it cannot be
             undone, and the loss of either host is that of the guest. Where it may not, the signal does what `force` does.
         port, uri: where the destination listens, once it does.
+        disk: where it takes the guest's disk, where that is local to hosts; else empty.
         reason: why the guest cannot go there, if it cannot.
     """
 
@@ -44,6 +46,7 @@ class Move:
     postcopy: bool = False
     port: int | None = None
     uri: str | None = None
+    disk: str = ""
     reason: str = ""
 
 
@@ -66,8 +69,16 @@ class LiveMigration(Machine[Move], version=1):
         undo=True,
         retry=Retry(3, errors={"Unsuitable": Retry(1), "Unsafe": Retry(1)}),
         timeout="1m",
-        then="copying",
+        then=[When("disk_is_local", "mirroring"), "copying"],
         description="a process at the destination listens for the guest",
+    )
+    mirroring = State(
+        queue="host:{source}",
+        undo=True,
+        heartbeat="10s",
+        timeout="6h",
+        then="copying",
+        description="its disk goes over while the guest runs, and is kept in step",
     )
     copying = State(
         queue="host:{source}",
@@ -103,7 +114,7 @@ class LiveMigration(Machine[Move], version=1):
         description="what is left at the source is removed",
     )
 
-    moving = Group("checking", "preparing", "copying", on={"abort": Rollback("cancelled")})
+    moving = Group("checking", "preparing", "mirroring", "copying", on={"abort": Rollback("cancelled")})
 
     completed = Final("succeeded")
     refused = Final("failed", description="the guest cannot go there; nothing was begun")
@@ -120,6 +131,7 @@ class LiveMigration(Machine[Move], version=1):
 def live_migration(hypervisor: Hypervisor) -> Actions[Move]:
     """Return the actions of `LiveMigration` over a hypervisor."""
     actions = Actions(LiveMigration)
+    _with_its_disk(actions, hypervisor)
 
     @actions.perform(LiveMigration.checking)
     async def check(op: Operation[Move]) -> Event | None:
@@ -135,7 +147,7 @@ def live_migration(hypervisor: Hypervisor) -> Actions[Move]:
         incoming = await hypervisor.prepare(
             op.data.instance, op.data.destination, permit(op), postcopy=op.data.postcopy
         )
-        return {"uri": incoming.uri, "port": incoming.port}
+        return {"uri": incoming.uri, "port": incoming.port, "disk": incoming.disk}
 
     @actions.undo(LiveMigration.preparing)
     async def tear_destination_down(op: Operation[Move]) -> None:
@@ -182,6 +194,27 @@ def live_migration(hypervisor: Hypervisor) -> Actions[Move]:
         await hypervisor.remove_source(op.data.instance, op.data.source, op.data.destination, permit(op))
 
     return actions
+
+
+def _with_its_disk(actions: Actions[Move], hypervisor: Hypervisor) -> None:
+    @actions.when("disk_is_local")
+    def disk_is_local(op: Operation[Move]) -> bool:
+        return bool(op.data.disk)
+
+    @actions.perform(LiveMigration.mirroring)
+    async def mirror(op: Operation[Move]) -> None:
+        move = op.data
+        async for progress in hypervisor.mirror(
+            move.instance, move.source, move.disk, permit(op), bytes_per_second=move.bytes_per_second
+        ):
+            op.progress(progress.fraction * progress.total, progress.total, "bytes", f"disk {progress.phase}")
+
+    # It joins a copy that is under way.
+    actions.recover(LiveMigration.mirroring)(mirror)
+
+    @actions.undo(LiveMigration.mirroring)
+    async def end_mirror(op: Operation[Move]) -> None:
+        await hypervisor.end_mirror(op.data.instance, op.data.source, permit(op))
 
 
 def permit(op: Operation[Move]) -> Permit:
