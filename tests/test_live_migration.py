@@ -113,6 +113,22 @@ async def test_a_destination_that_dies_in_the_copy_is_rolled_back(hypervisor: Hy
     await alive(hypervisor)
 
 
+async def test_a_guest_that_dies_in_the_copy_is_said_and_nothing_is_held(
+    hypervisor: Hypervisor, tmp_path: Path
+) -> None:
+    async with engine(tmp_path, hypervisor) as interlock:
+        move = await interlock.start(LiveMigration, instance="vm-1", source=A, destination=B, bytes_per_second=SLOW)
+        await copying(move, hypervisor)
+        assert await hypervisor.kill("vm-1", A)
+        after = await move.finished(timeout=60)
+        assert after.status == "failed" and await undone(move) == ["copying", "preparing"]
+        assert after.failure is not None and "boot the guest again from its disk" in after.failure.message
+        assert await hypervisor.where("vm-1") == {}
+        await hypervisor.boot(GUEST, B)
+        again = await interlock.start(LiveMigration, instance="vm-1", source=B, destination=A)
+        assert (await again.finished(timeout=60)).status == "succeeded"
+
+
 async def test_force_ends_a_slow_copy_at_once(hypervisor: Hypervisor, tmp_path: Path) -> None:
     async with engine(tmp_path, hypervisor) as interlock:
         move = await interlock.start(LiveMigration, instance="vm-1", source=A, destination=B, bytes_per_second=1 << 20)

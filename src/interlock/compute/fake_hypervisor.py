@@ -242,7 +242,8 @@ class FakeHypervisor:
                 source in living and living[source].state in (RunState.LEFT, RunState.FEEDING)
             ):
                 raise _error(Unsafe, source, instance, "the guest has left this host", "let the migration finish")
-            self._holder(world, source, instance)
+            if (process := world.find(instance, source)) is None or not process.dead:
+                self._holder(world, source, instance)
             copy = world.copies.get(instance)
             if copy is not None and copy.source == source:
                 world.end_copy(instance, Phase.CANCELLED, "", self._clock())

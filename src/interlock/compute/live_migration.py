@@ -118,8 +118,8 @@ class LiveMigration(Machine[Move], version=1):
 
     completed = Final("succeeded")
     refused = Final("failed", description="the guest cannot go there; nothing was begun")
-    failed = Final("failed", description="the guest runs at its source; nothing is left at the destination")
-    cancelled = Final("cancelled", description="the guest runs at its source; nothing is left at the destination")
+    failed = Final("failed", description="the guest is where it was, and nothing is left at the destination")
+    cancelled = Final("cancelled", description="the guest is where it was, and nothing is left at the destination")
 
     accepts = {
         "stuck-after-pivot:switching": "where the guest runs after ten attempts, or whether it was lost, is for a person to see",

@@ -39,7 +39,7 @@ from interlock.compute.hypervisor import (
     settled,
 )
 from interlock.compute.qemu_driver import POLL_SECONDS, QemuDriver, error_of
-from interlock.compute.qemu_process import Place, said
+from interlock.compute.qemu_process import Place, QemuProcess, said
 from interlock.compute.qmp_link import Link, LinkLost, linked
 
 __all__ = ["QemuHosts"]
@@ -209,11 +209,20 @@ class QemuHosts(QemuDriver):
             process = place.living()
             if process is None and RunState.RUNNING in (await self.where(instance)).values():
                 raise error_of(Unsafe, place, "the guest has left this host", "let the migration finish")
-            process = process or self._holder(place)
+            if process is None:
+                if place.recorded() is None:
+                    self._holder(place)
+                # Its process is gone, and what it copied with it.
+                return
             async with self._asking(place, process) as link:
                 phase = (await qemu.progress(link)).phase
                 if not phase.ended and phase is not Phase.PULLING:
                     await link.ask("migrate_cancel")
+        with contextlib.suppress(GuestLost):
+            await self._goes_on(place, process)
+
+    async def _goes_on(self, place: Place, process: QemuProcess) -> None:
+        """Return when a guest whose copy was cancelled runs again."""
         ended_at: float | None = None
         async for _ in self._until(place, "the copy was not cancelled"):
             async with self._asking(place, process) as link:
