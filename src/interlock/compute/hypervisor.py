@@ -309,7 +309,10 @@ class Hypervisor(Protocol):
         ...
 
     async def cancel_copy(self, instance: str, source: str, permit: Permit) -> None:
-        """Cancel the copy, if there is one, and return when the guest runs at the source, or its process is gone. `Unsafe` if it has left."""
+        """Cancel the copy, if there is one, and return when the guest runs at the source, or its process is gone.
+
+        `Unsafe` if it has left.
+        """
         ...
 
     async def switch_over(self, instance: str, source: str, destination: str, permit: Permit) -> None:

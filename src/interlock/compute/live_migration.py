@@ -69,7 +69,7 @@ class LiveMigration(Machine[Move], version=1):
         undo=True,
         retry=Retry(3, errors={"Unsuitable": Retry(1), "Unsafe": Retry(1)}),
         timeout="1m",
-        then=[When("disk_is_local", "mirroring"), "copying"],
+        then=[When("disk_is_shared", "copying"), "mirroring"],
         description="a process at the destination listens for the guest",
     )
     mirroring = State(
@@ -197,9 +197,9 @@ def live_migration(hypervisor: Hypervisor) -> Actions[Move]:
 
 
 def _with_its_disk(actions: Actions[Move], hypervisor: Hypervisor) -> None:
-    @actions.when("disk_is_local")
-    def disk_is_local(op: Operation[Move]) -> bool:
-        return bool(op.data.disk)
+    @actions.when("disk_is_shared")
+    def disk_is_shared(op: Operation[Move]) -> bool:
+        return not op.data.disk
 
     @actions.perform(LiveMigration.mirroring)
     async def mirror(op: Operation[Move]) -> None:
