@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,9 @@ import pytest
 from interlock.bench.engine import Flat, InFlight, Orphans, in_flight
 from interlock.bench.guard import Figures, report
 from interlock.bench.machines import some_data
+from interlock.bench.moves import Drained, Moved
+from interlock.bench.moves import main as bench_moves
+from interlock.bench.moves import report as moves_report
 from interlock.bench.peers import SUBJECTS
 from interlock.bench.raw import RawLimit, raw_limit
 from interlock.bench.report import Measured, as_text
@@ -69,6 +73,40 @@ def test_the_whole_benchmark_in_small(tmp_path: Path) -> None:
     assert 5.0 < figures["in_flight"][0]["flushes_per_operation"] < 8.0
     assert 0 < figures["orphans"]["first"] <= figures["orphans"]["all"]
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.qemu
+@pytest.mark.slow
+def test_moves_of_real_guests_and_a_drain_of_twenty(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "interlock.bench", "moves", "--moves", "1", "--directory", str(tmp_path), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=280)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    assert [one["commits"] for one in figures["moves"]] == [6, 6]
+    for one in figures["moves"]:
+        assert 0 < one["in_verbs"] < one["wall"] and one["bare"] > 0
+        assert one["share"] == (one["wall"] - one["in_verbs"]) / one["wall"]
+    assert figures["moves"][0]["in_verbs"] > 3.5, "64 MiB at 16 MiB/s"
+    drain = figures["drain"]
+    assert drain["guests"] == drain["elsewhere"] == drain["unbroken"] == 20 and drain["hosts"] == 3
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_table_of_moves_says_what_was_missed() -> None:
+    run = Moved("a guest", 3, wall=4.0, in_verbs=3.9, bare=3.8, cpu=0.1, bare_cpu=0.05, commits=6)
+    text = moves_report([run], Drained(20, 3, 9.0, 20, 19))
+    assert "MISSED  less than 2% of the wall time is the engine's own: 2.50%" in text
+    assert (
+        "MISSED  a drain of 20 guests over 3 hosts completes: 9.0 s, 20 run exactly once elsewhere, 19 without" in text
+    )
+    assert "MISSED" not in moves_report([replace(run, in_verbs=3.99)], Drained(20, 3, 9.0, 20, 20))
+
+
+def test_moves_without_qemu_say_what_to_install(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert bench_moves([]) == 2 and "install qemu-system-x86 and qemu-utils" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -41,6 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from interlock.bench.guard import main as bench_guard
 
         return bench_guard(words[1:])
+    if words[:1] == ["moves"]:
+        from interlock.bench.moves import main as bench_moves
+
+        return bench_moves(words[1:])
     options = parser().parse_args(words)
     with tempfile.TemporaryDirectory(prefix="interlock-bench-", dir=options.directory) as made:
         directory = Path(made)
