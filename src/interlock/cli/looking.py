@@ -206,14 +206,14 @@ async def _machine_of(interlock: Interlock, id: str) -> Definition:
 async def _follow(interlock: Interlock, id: str, machine: Definition, until: str) -> Snapshot:
     import asyncio
 
-    from interlock.cli.live import LiveView
+    from interlock.cli.live import LiveView, children_of
 
     seen = 0
     with LiveView(machine) as view:
         while True:
             records = await interlock.history(id, after=seen)
             snapshot = await interlock.show(id)
-            view.update(snapshot, records, await interlock.progress(id))
+            view.update(snapshot, records, await interlock.progress(id), await children_of(interlock, snapshot))
             seen = records[-1].seq if records else seen
             if seen >= snapshot.seq and (snapshot.ended or until in _at(snapshot)):
                 return snapshot

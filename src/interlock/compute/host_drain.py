@@ -35,6 +35,8 @@ class Emptying:
     Attributes:
         host: its name.
         at_a_time: how many guests leave it at the same time. A live migration itself lets no more than two leave a host at once.
+        bytes_per_second: limit of each copy's rate; None: as fast as it goes.
+        postcopy: whether a move that takes too long may be sent the signal `postcopy`; see `Move`.
         moves: the guests that are on it, each with its source and destination, as of the last look.
         rounds: how often guests were found that can be moved.
         waits: how often there was only to wait for guests on their way to it or from it, for ten seconds each.
@@ -43,6 +45,8 @@ class Emptying:
 
     host: str
     at_a_time: int = 2
+    bytes_per_second: int | None = None
+    postcopy: bool = False
     moves: list[dict[str, str]] = field(default_factory=list)
     rounds: int = 0
     waits: int = 0
