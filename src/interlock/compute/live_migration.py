@@ -10,8 +10,9 @@
 | pulling | the same by post-copy: it goes on there first, and its memory follows | - |
 | cleaning | what is left at the source is removed | - |
 
-A copy goes on inside the hypervisor when whoever watched it dies. So copying's `recover` does not begin again: it looks, and attaches to
-what it finds. Every action may be repeated after a crash at any point, and hands its token to the hypervisor, which refuses older ones.
+A copy goes on inside the hypervisor when whoever watched it is stopped or dies. So a worker that is stopped hands it over at once, and
+copying's `recover` does not begin again: it looks, and attaches to what it finds. Every action may be repeated after a crash at any point,
+and hands its token to the hypervisor, which refuses older ones.
 """
 
 from __future__ import annotations
@@ -76,6 +77,7 @@ class LiveMigration(Machine[Move], version=1):
         queue="host:{source}",
         undo=True,
         heartbeat="10s",
+        on_stop="handover",
         timeout="6h",
         then="copying",
         description="its disk goes over while the guest runs, and is kept in step",
@@ -84,6 +86,7 @@ class LiveMigration(Machine[Move], version=1):
         queue="host:{source}",
         undo=True,
         heartbeat="10s",
+        on_stop="handover",
         timeout="30m",
         then="switching",
         on={"force": "switching", "postcopy": [When("postcopy_allowed", "pulling"), "switching"]},
@@ -102,6 +105,7 @@ class LiveMigration(Machine[Move], version=1):
         pivot=True,
         retry=Retry(10, errors={"GuestLost": Retry(1), "Unsafe": Retry(1)}),
         heartbeat="10s",
+        on_stop="handover",
         timeout="30m",
         then="cleaning",
         description="the guest goes on at the destination, and its memory follows",

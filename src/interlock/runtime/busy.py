@@ -25,7 +25,7 @@ def load_before(store: Store, snapshot: Snapshot, now: float) -> tuple[list[Leas
         ids = [child_id(snapshot, index) for index in phase.live]
         found = {one.id: one.status for one in store.load(ids)}
         return leases, Load(children={id: found.get(id) for id in ids})
-    if isinstance(phase, Ended) and phase.outcome != "succeeded":
+    if isinstance(phase, Ended):
         records = store.journal(snapshot.id, max(0, snapshot.seq - TOLD), TOLD)
         return leases, Load(last=tuple(fact for record in records for fact in record.facts))
     if not isinstance(phase, Queued):
