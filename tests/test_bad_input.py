@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from interlock import ClaimTaken
+from interlock import Actions, ClaimTaken
 from interlock.compute.boot import Boot, boot
 from interlock.compute.every_move import MOVES
 from interlock.compute.fake_fleet import FakeFleet
@@ -75,7 +75,7 @@ async def damaged_image(fleet: Faulty, tmp_path: Path, image: str) -> None:
 
 
 async def test_a_guest_is_neither_made_nor_rebuilt_from_a_damaged_image(fleet: Faulty, tmp_path: Path) -> None:
-    actions = [snapshot(fleet), boot(fleet), rebuild(fleet)]
+    actions: list[Actions[Any]] = [snapshot(fleet), boot(fleet), rebuild(fleet)]
     async with engine(tmp_path, *actions) as interlock:
         before = await says(fleet, A, lambda line: line.disk >= 1)
         await ended(await interlock.start(Snapshot, instance=VM, host=A, image="golden"), "succeeded")
