@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,12 @@ def test_summer_time_has_its_hour() -> None:
     for night in (spring, autumn):
         first = following("30 2 * * *", "Europe/Berlin", night)
         assert night < first < night + 6 * 3600 and following("30 2 * * *", "Europe/Berlin", first) - first > 20 * 3600
+
+
+def test_a_time_that_came_in_the_first_of_two_same_hours_does_not_come_again() -> None:
+    """Set up when clocks have gone back already, it is not due an hour ago."""
+    second = datetime(2026, 10, 25, 1, 0, 5, tzinfo=UTC).timestamp()  # 02:00:05 for the second time
+    assert following("1 2 * * *", "Europe/Berlin", second) == datetime(2026, 10, 26, 1, 1, tzinfo=UTC).timestamp()
 
 
 def test_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,7 +56,8 @@ def following(cron: str, timezone: str, after: float) -> float:
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise Refused(f"schedule: there is no time zone `{timezone}`; name one like Europe/Berlin, or UTC") from None
     try:
-        return next(CronSim(cron, datetime.fromtimestamp(after, zone))).timestamp()
+        times = (one.timestamp() for one in CronSim(cron, datetime.fromtimestamp(after, zone)))
+        return next(at for at in times if at > after)  # when clocks go back, an hour comes twice: it names its first
     except CronSimError as error:
         raise Refused(f'schedule: `{cron}` is no cron expression: {error}; write it like "30 2 * * *"') from None
     except StopIteration:
