@@ -14,8 +14,11 @@ from click.testing import CliRunner
 
 from interlock import Actions, Interlock, Refused, Unknown
 from interlock.cli.app import app
+from interlock.definition.machine import definition_of
+from interlock.interpreter import inputs
+from interlock.interpreter.decide import decide
 from interlock.runtime.schedules import following, operation_id
-from interlock.stores.contract import Schedule, Store
+from interlock.stores.contract import Entry, Schedule, Store
 from tests.deliveries import a_store, eventually
 from tests.test_between import Hosts, Move
 
@@ -103,6 +106,20 @@ async def test_a_worker_that_dies_after_the_start_starts_nothing_twice(store: St
         assert (
             known.last == operation_id(made) and await ids_of(interlock) == [known.last] and hosts.did == ["move web-1"]
         )
+
+
+async def test_what_was_started_and_not_noted_does_not_count_as_missed(store: Store) -> None:
+    """Whoever fired died before noting it; and nobody came for ten more times."""
+    clock, hosts = Hands(), Hosts()
+    async with engine(store, clock) as client:
+        made = await client.schedule("nightly", Move, "* * * * *", guest="web-1")
+        definition = definition_of(Move)
+        begun = decide(definition, None, inputs.Start(operation_id(made), made.data), MINUTE)
+        assert store.commit([Entry(begun.snapshot, 0, begun.facts, MINUTE, True)]) == [True]
+        clock.at = MINUTE + 601
+        async with engine(store, clock, hosts) as interlock:
+            known = await until_next(interlock, clock.at)
+            assert await ids_of(interlock) == [operation_id(made), known.last] and known.missed == 9
 
 
 async def test_what_is_refused_is_noted_and_the_next_time_comes(store: Store) -> None:

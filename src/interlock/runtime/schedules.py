@@ -6,6 +6,7 @@ Theory of operation:
 2.  What it starts has an id that follows from the schedule's name and that time: however many workers fire it, and however often a worker
     dies between the start and the note that it happened, there is one operation.
 3.  If nobody was there at several of its times, the last of them is made up for, and the others are left out; the schedule says how many.
+    A time whose operation is there, started by whoever died before noting it, does not count among them.
 4.  What is refused (a claim that is taken, data that no longer fits) is noted in the schedule and logged; the next time comes all the same.
 """
 
@@ -99,13 +100,17 @@ class Schedules:
                 log.warning("schedule `%s`: trying again: %s", one.name, error)
 
     async def _fire(self, schedule: Schedule, now: float) -> None:
-        missed = 0
+        left: list[str] = []
         last, after = schedule, following(schedule.cron, schedule.timezone, schedule.next_at)
-        while after <= now and missed < MISSED:
-            last, missed = structs.replace(last, next_at=after), missed + 1
+        while after <= now and len(left) < MISSED:
+            left.append(operation_id(last))
+            last = structs.replace(last, next_at=after)
             after = following(schedule.cron, schedule.timezone, after)
         if after <= now:
             after = following(schedule.cron, schedule.timezone, now)
+        missed = len(left)
+        if left:  # whoever started one of them may have died before noting it
+            missed -= len(await self._ledger.committer.call(lambda store: store.load(left)))
         if missed:
             log.warning(
                 "schedule `%s`: nobody was there at %d of its times; the last is made up for", schedule.name, missed
