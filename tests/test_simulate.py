@@ -85,11 +85,11 @@ def test_twenty_thousand_more_hold(chunk: int) -> None:
 
 
 def test_a_seed_always_tells_the_same_story() -> None:
-    one, other = Simulation(11), Simulation(11)
-    assert one.play() == other.play() == []
+    one, other = Simulation(18), Simulation(18)
+    assert one.play() == other.play() == [] and one.scheduled
     assert one.story == other.story and len(one.story) > 20
     assert one.facts() == other.facts()
-    assert Simulation(12).play() == [] and Simulation(12).story != one.story
+    assert Simulation(13).play() == [] and Simulation(13).story != one.story
 
 
 def test_the_program_says_what_it_saw(capsys: pytest.CaptureFixture[str]) -> None:
