@@ -132,6 +132,8 @@ class Schedules:
             if not isinstance(error, Conflict) or not error.details.get("exists"):
                 raise
         except InterlockError as error:
+            if await self._ledger.committer.call(lambda store: store.load([id])):
+                return id  # somebody else was not refused
             log.warning("schedule `%s`: operation `%s` was refused: %s", schedule.name, id, error)
             return f"refused: {error}"
         finally:

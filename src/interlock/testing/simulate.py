@@ -21,6 +21,7 @@ from operator import methodcaller
 from random import Random
 from typing import Any
 
+from interlock.definition.declare import OnConflict
 from interlock.definition.machine import Definition
 from interlock.errors import InterlockError
 from interlock.interpreter.facts import Fact, Started
@@ -175,6 +176,8 @@ class Simulation:
             self._count("killed between two steps")
             self.say(process.name, "is dead")
             process.kill()
+        elif self.scheduled and self.kill and self.random.random() < self.kill / 10:
+            self._freeze_for(process)
 
     # What happens
 
@@ -313,7 +316,7 @@ class Simulation:
         if self.random.random() < 0.2:
             return self._ask(process, methodcaller("unschedule", name), f"drop schedule {name}")
         machine, (cron, timezone) = self.random.choice(self.machines), random_schedule(self.random, self.began)
-        policy = self.random.choice([None, "reject", "wait", "preempt"])
+        policy: OnConflict | None = self.random.choice([None, "reject", "wait", "preempt"])
         data = {"of": machine.name, "thing": self.random.choice("ab"), "guests": []}
         self._ask(
             process,
@@ -387,10 +390,13 @@ class Simulation:
     def _freeze(self) -> None:
         process = self._someone()
         if process is not None:
-            seconds = self.random.choice([1, 4, 8, 20])
-            process.frozen_until = self.now + seconds
-            self.say(process.name, f"is frozen for {seconds} s")
-            self.counts["frozen"] += 1
+            self._freeze_for(process)
+
+    def _freeze_for(self, process: Process) -> None:
+        seconds = self.random.choice([1, 4, 8, 20])
+        process.frozen_until = self.now + seconds
+        self.say(process.name, f"is frozen for {seconds} s")
+        self.counts["frozen"] += 1
 
     def _launch(self) -> None:
         self.launch(self.random.choice([QUEUES, ("",), ("far",)]))
