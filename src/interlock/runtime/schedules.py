@@ -6,7 +6,8 @@ Theory of operation:
 2.  What it starts has an id that follows from the schedule's name and that time: however many workers fire it, and however often a worker
     dies between the start and the note that it happened, there is one operation.
 3.  If nobody was there at several of its times, the last of them is made up for, and the others are left out; the schedule says how many.
-    A time whose operation is there, started by whoever died before noting it, does not count among them.
+    A time whose operation is there, started by whoever died before noting it, does not count among them. (A worker that stood still between
+    its look and its start may still start one that another worker has counted: there is one operation, and the count is one too many.)
 4.  What is refused (a claim that is taken, data that no longer fits) is noted in the schedule and logged; the next time comes all the same.
 """
 
@@ -108,18 +109,22 @@ class Schedules:
             after = following(schedule.cron, schedule.timezone, after)
         if after <= now:
             after = following(schedule.cron, schedule.timezone, now)
-        missed = len(left)
-        if left:  # whoever started one of them may have died before noting it
-            missed -= len(await self._ledger.committer.call(lambda store: store.load(left)))
+        said = await self._start(last)
+
+        def note(store: Store) -> int | None:
+            # whoever started one of them may have died before noting it; and what one was refused another may have been granted
+            missed, id = len(left) - len(store.load(left)), operation_id(last)
+            known = structs.replace(
+                schedule, next_at=after, last_at=last.next_at, missed=schedule.missed + missed,
+                last=id if store.load([id]) else said,
+            )  # fmt: skip
+            return missed if store.set_schedule(known, schedule) else None
+
+        missed = await self._ledger.committer.call(note)
         if missed:
             log.warning(
-                "schedule `%s`: nobody was there at %d of its times; the last is made up for", schedule.name, missed
+                "schedule `%s`: nobody was there at %d of its times; the last was made up for", schedule.name, missed
             )
-        said = await self._start(last)
-        known = structs.replace(
-            schedule, next_at=after, last_at=last.next_at, last=said, missed=schedule.missed + missed
-        )
-        await self._ledger.committer.call(lambda store: store.set_schedule(known, schedule))
 
     async def _start(self, schedule: Schedule) -> str:
         id, offer = operation_id(schedule), None
@@ -132,8 +137,6 @@ class Schedules:
             if not isinstance(error, Conflict) or not error.details.get("exists"):
                 raise
         except InterlockError as error:
-            if await self._ledger.committer.call(lambda store: store.load([id])):
-                return id  # somebody else was not refused
             log.warning("schedule `%s`: operation `%s` was refused: %s", schedule.name, id, error)
             return f"refused: {error}"
         finally:
