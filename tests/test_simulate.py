@@ -211,7 +211,7 @@ def test_an_upgrade_that_forgets_what_was_started_is_found(monkeypatch: pytest.M
 
     monkeypatch.setattr(upgrade, "_upgrade", careless)
     monkeypatch.setattr(compare, "_lost", lambda old, new: {})
-    assert "behind" in found(400)
+    assert "behind" in found(400, lambda seed: Simulation(seed, scheduled=0))
 
 
 def test_a_claim_that_the_store_does_not_look_at_is_found() -> None:
