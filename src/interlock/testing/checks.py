@@ -157,7 +157,7 @@ def _own(id: str, records: Sequence[Record], came_back: set[tuple[str, int]]) ->
 
 def _not_before(id: str, records: Sequence[Record]) -> Iterator[str]:
     """A start that was delayed begins when its time has come, unless somebody moved it by hand."""
-    until = 0.0
+    until: float = 0.0
     for record in records:
         for fact in record.facts:
             if isinstance(fact, f.Postponed):
