@@ -55,6 +55,7 @@ def broken(
         yield from _journal(snapshot, journals[id])
         yield from _clean(snapshot, journals[id], things)
         yield from _own(id, journals[id], came_back)
+        yield from _not_before(id, journals[id])
     yield from _kept(told, snapshots, journals)
 
 
@@ -84,6 +85,9 @@ def _together(store: Store) -> Iterator[str]:
     for record in store.tail(0, 1_000_000):
         before = after = now.get(record.operation)
         for fact in record.facts:
+            if isinstance(fact, f.Started) and after is not None:
+                yield f"{record.operation} is started twice"
+                after = None
             after = fold(after, fact, record.at)
         assert after is not None
         now[record.operation] = after
@@ -119,6 +123,8 @@ def _journal(snapshot: Snapshot, records: Sequence[Record]) -> Iterator[str]:
     running = False
     for record in records:
         for fact in record.facts:
+            if isinstance(fact, f.Started):
+                again, status, running = None, "", False
             if isinstance(fact, f.Issued):
                 if running:
                     yield f"{snapshot.id}: an attempt was issued while another ran (record {record.seq})"
@@ -147,6 +153,19 @@ def _own(id: str, records: Sequence[Record], came_back: set[tuple[str, int]]) ->
                 token = seq
             elif isinstance(fact, f.Performed) and (id, token) not in came_back:
                 yield f"{id}: an outcome is recorded for attempt {token}, which never came back with one"
+
+
+def _not_before(id: str, records: Sequence[Record]) -> Iterator[str]:
+    """A start that was delayed begins when its time has come, unless somebody moved it by hand."""
+    until: float = 0.0
+    for record in records:
+        for fact in record.facts:
+            if isinstance(fact, f.Postponed):
+                until = fact.until
+            elif isinstance(fact, f.Overrode | f.Skipped):
+                until = 0.0
+            elif isinstance(fact, f.Issued) and record.at < until:
+                yield f"{id} was to begin {until - record.at:.3f} s later than it did"
 
 
 def _clean(snapshot: Snapshot, records: Sequence[Record], things: set[tuple[str, str]]) -> Iterator[str]:
