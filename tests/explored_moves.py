@@ -114,6 +114,23 @@ def carrying(actions: Callable[[Hosts], Actions[Any]]) -> Exploration[Hosts]:
 
 
 carried = carrying(lambda hosts: live_migration(hosts.hypervisor))
+
+
+def one_after_the_other(hosts: Hosts, operations: Sequence[Snapshot]) -> str | None:
+    """The second move waits for its time, and for the guest; it never begins before the first is over."""
+    begun = [one for one in operations if any(claim.held and claim.name == "instance:vm-1" for claim in one.claims)]
+    return f"{[move.id for move in begun]} move vm-1 at once" if len(begun) > 1 else None
+
+
+def there_and_back(actions: Callable[[Hosts], Actions[Any]]) -> Exploration[Hosts]:
+    one = exploring(actions)
+    back = {"instance": "vm-1", "source": B, "destination": A, "bytes_per_second": RATE}
+    later = Start(LiveMigration, {"delay": "1s", "on_conflict": "wait"}, **back)
+    invariants: list[Callable[..., str | None]] = [never_on_two_hosts, never_lost, one_after_the_other]
+    return replace(one, operations=[*one.operations, later], invariants=invariants)
+
+
+back_later = there_and_back(lambda hosts: live_migration(hosts.hypervisor))
 pulled = pulling(lambda hosts: live_migration(hosts.hypervisor))
 moves = exploring(lambda hosts: live_migration(hosts.hypervisor))
 

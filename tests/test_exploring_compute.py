@@ -8,7 +8,20 @@ from interlock.compute.fake_hypervisor import FakeHypervisor
 from interlock.compute.live_migration import live_migration
 from interlock.exploring.explore import explore
 from interlock.exploring.scenario import Exploration
-from tests.explored_moves import A, B, Forgetful, Hasty, Hosts, Trusting, carried, carrying, exploring, moves, pulled
+from tests.explored_moves import (
+    A,
+    B,
+    Forgetful,
+    Hasty,
+    Hosts,
+    Trusting,
+    back_later,
+    carried,
+    carrying,
+    exploring,
+    moves,
+    pulled,
+)
 
 
 @pytest.mark.slow
@@ -30,6 +43,13 @@ def test_no_mishap_leaves_half_a_disk_or_two() -> None:
     report = explore(carried, depth=1, seconds=10)
     assert report.finding is None and report.singles[0] == report.singles[1], str(report)
     assert {"succeeded", "failed", "cancelled"} <= set(report.ends)
+
+
+@pytest.mark.slow
+def test_a_move_that_begins_later_waits_for_its_time_and_for_the_guest() -> None:
+    report = explore(back_later, depth=1, runs=250)
+    assert report.finding is None, str(report)
+    assert report.runs == 250 and "succeeded" in report.ends, report.coverage()
 
 
 def test_a_guest_that_goes_before_its_disk_is_there_is_found() -> None:

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from interlock.definition import compare
 from interlock.interpreter import attempts, children, upgrade, ways
 from interlock.interpreter import facts as f
+from interlock.interpreter import plan as plans
 from interlock.interpreter import snapshot as snapshots
 from interlock.interpreter.snapshot import Joining, Running, Snapshot
 from interlock.interpreter.status import STATUS
@@ -326,6 +327,12 @@ def test_a_dropped_schedule_that_starts_on_is_found() -> None:
             return name in self._schedules
 
     assert "names no such time" in found(20, lambda seed: Clocked(seed, Keeping()))
+
+
+def test_a_plan_that_leaves_states_out_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = plans._ahead
+    monkeypatch.setattr(plans, "_ahead", lambda machine, first: whole(machine, first)[:2])
+    assert "and its plan had named" in found(20)
 
 
 def test_an_acknowledgement_before_the_commit_is_durable_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

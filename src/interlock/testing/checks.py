@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from interlock.definition.document import from_document
 from interlock.interpreter import facts as f
 from interlock.interpreter.children import child_id
 from interlock.interpreter.claims import blocked, family
+from interlock.interpreter.inputs import Start
+from interlock.interpreter.plan import plan
 from interlock.interpreter.snapshot import Beginning, Ended, Joining, Running, Snapshot, Stuck, fold
 from interlock.interpreter.status import STATUS
 from interlock.stores.contract import Record, Store
@@ -56,6 +59,7 @@ def broken(
         yield from _clean(snapshot, journals[id], things)
         yield from _own(id, journals[id], came_back)
         yield from _not_before(id, journals[id])
+        yield from _as_planned(store, journals[id])
     yield from _kept(told, snapshots, journals)
 
 
@@ -166,6 +170,24 @@ def _not_before(id: str, records: Sequence[Record]) -> Iterator[str]:
                 until = 0.0
             elif isinstance(fact, f.Issued) and record.at < until:
                 yield f"{id} was to begin {until - record.at:.3f} s later than it did"
+
+
+def _as_planned(store: Store, records: Sequence[Record]) -> Iterator[str]:
+    """As long as nobody moves it by hand and nothing is undone, it comes through states that the plan of its start has named."""
+    facts = [fact for record in records for fact in record.facts]
+    started = facts[0]
+    assert isinstance(started, f.Started)
+    document = store.definition(started.machine, started.version)
+    assert document is not None
+    found = plan(from_document(document), Start("", started.data), {}, records[0].at)
+    named = {state.name for state in found.states}
+    if found.refused:
+        yield f"{started.id} was started, and its plan says that it is refused: {found.refused}"
+    for fact in facts:
+        if isinstance(fact, f.Overrode | f.Upgraded | f.RollbackBegan):
+            return
+        if isinstance(fact, f.Entered) and fact.outcome in (None, "succeeded") and fact.state not in named:
+            yield f"{started.id} came to {fact.state}, and its plan had named {', '.join(sorted(named))} only"
 
 
 def _clean(snapshot: Snapshot, records: Sequence[Record], things: set[tuple[str, str]]) -> Iterator[str]:
