@@ -29,7 +29,7 @@ def test_no_single_mishap_and_no_pair_of_a_sample_harms_a_guest() -> None:
     report = explore(moves, seconds=6)
     assert report.finding is None, str(report)
     assert report.singles[0] == report.singles[1] and report.pairs[0] > 100, report.coverage()
-    assert set(report.ends) == {"succeeded", "failed", "cancelled", "stuck"}
+    assert set(report.ends) == {"succeeded", "failed", "cancelled"}, "and none needs a person"
 
 
 @pytest.mark.slow
@@ -49,7 +49,7 @@ def test_no_mishap_leaves_half_a_disk_or_two() -> None:
 def test_a_move_that_begins_later_waits_for_its_time_and_for_the_guest() -> None:
     report = explore(back_later, depth=1, runs=250)
     assert report.finding is None, str(report)
-    assert report.runs == 250 and "succeeded" in report.ends, report.coverage()
+    assert report.runs > 200 and "succeeded" in report.ends and "stuck" not in report.ends, report.coverage()
 
 
 def test_a_guest_that_goes_before_its_disk_is_there_is_found() -> None:

@@ -4,6 +4,7 @@
     ├── HostUnreachable     did not answer in time, or is locked by another driver: try again
     ├── Unsuitable          this guest cannot go there, or is not where it was said to be: do not
     ├── CopyFailed          the copy ended without success; the guest runs where it was
+    │   └── NoCopy          there was none
     ├── CopyCancelled       somebody cancelled the copy; the guest runs where it was
     ├── GuestLost           the process that held the guest died: a person must boot it again from its disk
     ├── Unsafe              would lose the guest or run it twice: refused, nothing was changed
@@ -38,6 +39,7 @@ __all__ = [
     "Hypervisor",
     "HypervisorError",
     "Incoming",
+    "NoCopy",
     "Permit",
     "Phase",
     "Progress",
@@ -83,6 +85,12 @@ class CopyFailed(HypervisorError):
     """The copy ended without success. The guest runs at its source; the destination is spent and must be prepared anew."""
 
     code = "copy-failed"
+
+
+class NoCopy(CopyFailed):
+    """No copy was ever started. The guest runs at its source."""
+
+    code = "no-copy"
 
 
 class CopyCancelled(HypervisorError):
@@ -379,5 +387,5 @@ def settled(progress: Progress, *, host: str, instance: str) -> bool:
     if progress.phase is Phase.FAILED:
         raise CopyFailed(f"the copy failed: {progress.error}", host=host, instance=instance, mend=mend)
     if progress.phase is Phase.NONE:
-        raise CopyFailed("no copy was ever started", host=host, instance=instance, mend=mend)
+        raise NoCopy("no copy was ever started", host=host, instance=instance, mend=mend)
     return progress.phase in (Phase.READY, Phase.COMPLETED)

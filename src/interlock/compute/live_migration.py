@@ -6,6 +6,7 @@
 | preparing | a destination process that listens for the guest | tear it down |
 | mirroring | its disk goes over while it runs, and is kept in step; only where storage is local to hosts | end that |
 | copying | its memory goes over while it runs; held when only the last instant is left | cancel the copy; it runs at its source |
+| forcing | the same without a limit on its rate, and with as long a hold as it takes | nothing more than for copying |
 | switching | the guest goes on at the destination: the point of no return | - |
 | pulling | the same by post-copy: it goes on there first, and its memory follows | - |
 | cleaning | what is left at the source is removed | - |
@@ -17,11 +18,12 @@ and hands its token to the hypervisor, which refuses older ones.
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
 
 from interlock import Actions, Claim, Event, Final, Group, Machine, Operation, Retry, Rollback, State, When
-from interlock.compute.hypervisor import Hypervisor, Permit, Unsuitable
+from interlock.compute.hypervisor import Hypervisor, NoCopy, Permit, Progress, Unsuitable
 
 __all__ = ["LiveMigration", "Move", "live_migration"]
 
@@ -89,8 +91,17 @@ class LiveMigration(Machine[Move], version=1):
         on_stop="handover",
         timeout="30m",
         then="switching",
-        on={"force": "switching", "postcopy": [When("postcopy_allowed", "pulling"), "switching"]},
+        on={"force": "forcing", "postcopy": [When("postcopy_allowed", "pulling"), "forcing"]},
         description="memory goes over while the guest runs",
+    )
+    forcing = State(
+        queue="host:{source}",
+        undo="nothing",
+        heartbeat="10s",
+        on_stop="handover",
+        timeout="30m",
+        then="switching",
+        description="what is left goes over as fast as it can, and the guest is held for it",
     )
     switching = State(
         queue="host:{source}",
@@ -118,7 +129,7 @@ class LiveMigration(Machine[Move], version=1):
         description="what is left at the source is removed",
     )
 
-    moving = Group("checking", "preparing", "mirroring", "copying", on={"abort": Rollback("cancelled")})
+    moving = Group("checking", "preparing", "mirroring", "copying", "forcing", on={"abort": Rollback("cancelled")})
 
     completed = Final("succeeded")
     refused = Final("failed", description="the guest cannot go there; nothing was begun")
@@ -136,6 +147,7 @@ def live_migration(hypervisor: Hypervisor) -> Actions[Move]:
     """Return the actions of `LiveMigration` over a hypervisor."""
     actions = Actions(LiveMigration)
     _with_its_disk(actions, hypervisor)
+    _handed_over(actions, hypervisor)
 
     @actions.perform(LiveMigration.checking)
     async def check(op: Operation[Move]) -> Event | None:
@@ -169,15 +181,33 @@ def live_migration(hypervisor: Hypervisor) -> Actions[Move]:
             bytes_per_second=move.bytes_per_second,
             postcopy=move.postcopy,
         )
-        async for progress in hypervisor.watch(move.instance, move.source):
-            op.progress(progress.fraction * progress.total, progress.total, "bytes", progress.phase.value)
+        await followed(op, hypervisor.watch(move.instance, move.source))
 
     # The hypervisor starts no second copy beside one that is under way or done: so looking and attaching again is the action itself.
     actions.recover(LiveMigration.copying)(copy)
 
+    @actions.perform(LiveMigration.forcing)
+    async def hurry(op: Operation[Move]) -> None:
+        move = op.data
+        assert move.uri is not None, "preparing says where the destination listens"
+        # The signal may have come before the copy had begun.
+        await hypervisor.start_copy(move.instance, move.source, move.uri, permit(op), postcopy=move.postcopy)
+        await hypervisor.force(move.instance, move.source, permit(op))
+        await followed(op, hypervisor.watch(move.instance, move.source))
+
     @actions.undo(LiveMigration.copying)
     async def cancel_copy(op: Operation[Move]) -> None:
         await hypervisor.cancel_copy(op.data.instance, op.data.source, permit(op))
+
+    @actions.perform(LiveMigration.cleaning)
+    async def remove_source(op: Operation[Move]) -> None:
+        await hypervisor.remove_source(op.data.instance, op.data.source, op.data.destination, permit(op))
+
+    return actions
+
+
+def _handed_over(actions: Actions[Move], hypervisor: Hypervisor) -> None:
+    """Bind what happens from the point of no return on."""
 
     @actions.perform(LiveMigration.switching)
     async def switch_over(op: Operation[Move]) -> None:
@@ -190,17 +220,18 @@ def live_migration(hypervisor: Hypervisor) -> Actions[Move]:
     @actions.perform(LiveMigration.pulling)
     async def pull(op: Operation[Move]) -> None:
         move = op.data
-        async for progress in hypervisor.pull(move.instance, move.source, move.destination, permit(op)):
-            op.progress(progress.fraction * progress.total, progress.total, "bytes", progress.phase.value)
-
-    @actions.perform(LiveMigration.cleaning)
-    async def remove_source(op: Operation[Move]) -> None:
-        await hypervisor.remove_source(op.data.instance, op.data.source, op.data.destination, permit(op))
-
-    return actions
+        try:
+            await followed(op, hypervisor.pull(move.instance, move.source, move.destination, permit(op)))
+        except NoCopy:
+            # The signal came before the copy had begun.
+            assert move.uri is not None, "preparing says where the destination listens"
+            await hypervisor.start_copy(move.instance, move.source, move.uri, permit(op), postcopy=True)
+            await followed(op, hypervisor.pull(move.instance, move.source, move.destination, permit(op)))
 
 
 def _with_its_disk(actions: Actions[Move], hypervisor: Hypervisor) -> None:
+    """Bind what happens to a disk that is local to hosts."""
+
     @actions.when("disk_is_shared")
     def disk_is_shared(op: Operation[Move]) -> bool:
         return not op.data.disk
@@ -208,10 +239,10 @@ def _with_its_disk(actions: Actions[Move], hypervisor: Hypervisor) -> None:
     @actions.perform(LiveMigration.mirroring)
     async def mirror(op: Operation[Move]) -> None:
         move = op.data
-        async for progress in hypervisor.mirror(
+        copy = hypervisor.mirror(
             move.instance, move.source, move.disk, permit(op), bytes_per_second=move.bytes_per_second
-        ):
-            op.progress(progress.fraction * progress.total, progress.total, "bytes", f"disk {progress.phase}")
+        )
+        await followed(op, copy, "disk ")
 
     # It joins a copy that is under way.
     actions.recover(LiveMigration.mirroring)(mirror)
@@ -219,6 +250,12 @@ def _with_its_disk(actions: Actions[Move], hypervisor: Hypervisor) -> None:
     @actions.undo(LiveMigration.mirroring)
     async def end_mirror(op: Operation[Move]) -> None:
         await hypervisor.end_mirror(op.data.instance, op.data.source, permit(op))
+
+
+async def followed(op: Operation[Move], copy: AsyncGenerator[Progress, None], what: str = "") -> None:
+    """Follow a copy as far as it goes by itself, and tell how far it is."""
+    async for progress in copy:
+        op.progress(progress.fraction * progress.total, progress.total, "bytes", f"{what}{progress.phase}")
 
 
 def permit(op: Operation[Move]) -> Permit:
