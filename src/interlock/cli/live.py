@@ -50,9 +50,9 @@ class Child(NamedTuple):
 
 
 async def children_of(interlock: Interlock, snapshot: Snapshot) -> list[Child]:
-    """Return the children of an operation that were begun and are not over."""
+    """Return the first children of an operation that were begun and are not over, as many as are shown."""
     found: list[Child] = []
-    for index in snapshot.phase.live if isinstance(snapshot.phase, Joining) else ():
+    for index in _live(snapshot)[:_CHILDREN]:
         id = child_id(snapshot, index)
         try:
             found.append(Child(await interlock.show(id), await interlock.progress(id)))
@@ -133,13 +133,13 @@ class LiveView:
         if progress is not None and _of_now(snapshot, progress):
             lines.append(self._bar(progress))
         if children:
-            lines.append(self._rows(children))
+            lines.append(self._rows(children, len(_live(snapshot)) - len(children)))
         return Group(*lines)
 
-    def _rows(self, children: Sequence[Child]) -> Table:
+    def _rows(self, children: Sequence[Child], more: int) -> Table:
         """One row for each child: what it has in hand, where it is, and how far."""
         grid = Table.grid(padding=(0, 1))
-        for child in children[:_CHILDREN]:
+        for child in children:
             snapshot, progress = child
             row: list[Text | ProgressBar] = [Text(f"{self._prefix}    {child.name}")]
             row.append(Text(f"[{snapshot.state}]", style=_STYLES.get(snapshot.status, "bold cyan")))
@@ -149,8 +149,8 @@ class LiveView:
             else:
                 row += [Text(snapshot.status, style=_STYLES.get(snapshot.status, "")), Text("")]
             grid.add_row(*row)
-        if len(children) > _CHILDREN:
-            grid.add_row(Text(f"{self._prefix}    and {len(children) - _CHILDREN} more", style="dim"))
+        if more > 0:
+            grid.add_row(Text(f"{self._prefix}    and {more} more", style="dim"))
         return grid
 
     def _path(self, snapshot: Snapshot) -> Text:
@@ -180,6 +180,10 @@ class LiveView:
         bar = ProgressBar(total=1.0, completed=share, width=_BAR)
         grid.add_row(Text(f"{self._prefix}  "), bar, Text(f"{said}  {message}"))
         return grid
+
+
+def _live(snapshot: Snapshot) -> tuple[int, ...]:
+    return snapshot.phase.live if isinstance(snapshot.phase, Joining) else ()
 
 
 def _of_now(snapshot: Snapshot, progress: Progress) -> bool:
