@@ -33,7 +33,7 @@ FLOORS: Mapping[str, Sequence[str]] = {
     "compute": _BESIDE_RUNTIME,
     "testing": (*_BESIDE_RUNTIME, "exploring"),
     "exploring": (*_BELOW_RUNTIME, "runtime", "testing"),
-    "bench": (*_BESIDE_RUNTIME, "guards"),
+    "bench": (*_BESIDE_RUNTIME, "guards", "compute"),
     "records": (*_BESIDE_RUNTIME, "guards"),
     "checking": ("errors", "definition", "interpreter"),
     "history": ("errors", "definition"),

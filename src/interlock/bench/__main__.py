@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from interlock.bench.device import flushes, preloaded
-from interlock.bench.report import Measured, as_json, as_text
+from interlock.bench.report import Measured, as_json, as_text, say
 from interlock.definition.duration import duration_text, seconds
 
 
@@ -41,6 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from interlock.bench.guard import main as bench_guard
 
         return bench_guard(words[1:])
+    if words[:1] == ["moves"]:
+        from interlock.bench.moves import main as bench_moves
+
+        return bench_moves(words[1:])
     options = parser().parse_args(words)
     with tempfile.TemporaryDirectory(prefix="interlock-bench-", dir=options.directory) as made:
         directory = Path(made)
@@ -73,12 +77,6 @@ def measure(directory: Path, flush_seconds: float, scale: float, orphan_count: i
     say(f"{orphan_count:,} orphans")
     left = orphans(directory, orphan_count) if orphan_count else None
     return Measured(device, raw, runs, long, left)
-
-
-def say(what: str) -> None:
-    """Tell a person at a terminal what is being measured."""
-    if sys.stderr.isatty():
-        print(f"measuring: {what}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ def bench(words: tuple[str, ...]) -> None:
     """Measure durable steps per second next to the device's own limit; `interlock bench --help` shows the options.
 
     `interlock bench guard` measures a guarded assignment next to its floor and to the peers that are installed.
+    `interlock bench moves` moves real guests, and measures what the engine adds to a live migration, and how long a drain takes.
     """
     from interlock.bench.__main__ import main
 
