@@ -142,7 +142,11 @@ def test_a_rule_that_is_broken_is_reported_with_its_story(monkeypatch: pytest.Mo
     report = check(LiveMigration)
     one = next(one for one in report.errors if (one.code, one.state) == ("left-behind", "copying"))
     assert one.what == "it ends as cancelled and `preparing` was begun and not undone"
-    assert one.story[:3] == ("an operation starts in `checking`", "`checking` is done", "`preparing` is done")
+    assert one.story[:3] == (
+        "an operation starts in `checking`",
+        "`checking` is done",
+        "`preparing` is done, and `disk_is_shared` holds",
+    )
     assert one.story[-1] == "`copying` is undone" and "fault of the interpreter" in one.mend
 
 

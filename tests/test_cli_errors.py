@@ -182,6 +182,21 @@ def test_watching_ends_with_the_operation(run: Run, worker: Service) -> None:
     assert json.loads(said(run("show", id, "--json")))["data"] == {"name": "a", "size": 7, "note": "soon"}
 
 
+def test_watching_leaves_off_where_it_was_told(run: Run, worker: Service) -> None:
+    id = started(run, "name=a")
+    for words in ([], ["--json"]):
+        assert said(run("watch", id, "--until", "waiting", *words)), "it is there, and goes no further by itself"
+    assert json.loads(said(run("show", id, "--json")))["status"] == "waiting"
+    assert "has no state `wating`, nor is it a status (did you mean `waiting`?)" in said(
+        run("watch", id, "--until", "wating"), 2
+    )
+    assert "name the operation" in said(run("watch", "--until", "waiting"), 2)
+    said(run("signal", id, "go", "size=7"))
+    for words in ([], ["--json"]):
+        said(run("watch", id, "--until", "failed", *words), 1)
+        said(run("watch", id, "--until", "there", *words))
+
+
 def test_a_second_signal_stops_a_worker_at_once(run: Run, worker: Service) -> None:
     id = started(run, "name=slow")
     until(run, id, "running")

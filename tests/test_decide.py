@@ -17,6 +17,7 @@ from interlock.interpreter import inputs as i
 from interlock.interpreter.children import child_id
 from interlock.interpreter.decide import decide, outstanding
 from interlock.interpreter.facts import Fact, Failure
+from interlock.interpreter.items import room_of
 from interlock.interpreter.possible import possible
 from interlock.interpreter.snapshot import (
     Ended,
@@ -244,7 +245,7 @@ def check(
         machine = next(one.definition for one in ALL if one.definition.name == after.machine)
         assert after.phase.live or after.paused or after.pending, "nobody will ever move it on"
         children = machine.table[after.state].children
-        assert children is not None and len(after.phase.live) <= (children.limit or 1_000)
+        assert children is not None and len(after.phase.live) <= int(room_of(children, after.data))
     if isinstance(after.phase, Ended):
         assert not after.claims, "it is over and holds its claims"
         assert {own.kind for own in after.owned} <= {"record"}, "it is over and owns what nobody takes over"

@@ -31,7 +31,7 @@ def test_real_guests_are_moved_and_every_proof_holds() -> None:
 
 @pytest.mark.slow
 @pytest.mark.qemu
-@pytest.mark.parametrize(("scene", "proofs"), [("resize", 8), ("evacuate", 5), ("drain", 16)])
+@pytest.mark.parametrize(("scene", "proofs"), [("resize", 11), ("evacuate", 8), ("drain", 19)])
 def test_on_a_cluster_every_proof_holds(scene: str, proofs: int) -> None:
     done = run(scene, "--json", "--require-qemu")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -120,6 +120,11 @@ def run_commands(block: Block, where: str) -> None:
         assert done.returncode == wanted, (
             f"{where}: `{command}`: exit {done.returncode}, not {wanted}\n{done.stdout}{done.stderr}"
         )
+        shown = "\n...".join(line for line in below.splitlines() if "..." in line)
+        said_all = f"{done.stdout}{done.stderr}"
+        assert not shown or doctest.OutputChecker().check_output(f"...{shown}...", said_all, OPTIONS), (
+            f"{where}: `{command}` says\n{said_all}"
+        )
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))

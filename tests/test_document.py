@@ -144,7 +144,7 @@ states:
             "states.a.retry.errors.E.errors: no such key",
         ),
         (
-            SOUND.replace("then: b", "then: b, children: {machine: m, limit: two}"),
+            SOUND.replace("then: b", "then: b, children: {machine: m, limit: 1.5}"),
             "states.a.children.limit: expected a whole number",
         ),
         (SOUND + "data: {a: []}", "data.a: expected any, or one or more of"),

@@ -115,7 +115,8 @@ async def test_whatever_fails_rolls_back(store: Store, depot: Depot, how: str) -
     }
     if how in expected:
         assert snapshot.failure is not None and snapshot.failure.kind == expected[how]
-    assert why.waits_for == "nothing: it failed"
+    cause = "`astray` in `driving`" if how == "event" else "`driving` failed: " + expected.get(how, "ValueError")
+    assert why.waits_for.startswith(f"nothing: it failed, because {cause}")
 
 
 async def test_an_undo_out_of_attempts_sticks_until_a_person_helps(store: Store, depot: Depot) -> None:

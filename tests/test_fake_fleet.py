@@ -11,6 +11,7 @@ from interlock.compute.fake_world import FakeWorld
 from interlock.compute.fleet import DiskFull
 from tests.fleet_contract import FIRST, SMALL, VM, A, B, C, FleetContract, Yard
 from tests.hypervisor_contract import HypervisorContract, Rig
+from tests.local_disks_contract import LocalDisksContract
 from tests.test_fake_hypervisor import Clock
 
 
@@ -27,6 +28,22 @@ class TestInMemory(FleetContract):
 
 
 class TestInAFile(FleetContract):
+    @pytest.fixture
+    def yard(self, tmp_path: Path) -> Yard:
+        clock = Clock()
+        one = fleet(tmp_path / "world.json", clock)
+        return Yard(one, clock.sleep, one.damage)
+
+
+class TestLocalDisks(LocalDisksContract):
+    @pytest.fixture
+    def yard(self) -> Yard:
+        clock = Clock()
+        one = fleet(FakeWorld(), clock)
+        return Yard(one, clock.sleep, one.damage)
+
+
+class TestLocalDisksInAFile(LocalDisksContract):
     @pytest.fixture
     def yard(self, tmp_path: Path) -> Yard:
         clock = Clock()

@@ -38,6 +38,8 @@ __all__ = ["fleet"]
 
 NAMES = [VM, "vm-2", "vm-3", "vm-4"]
 
+ENDS = ("succeeded", "failed", "cancelled", "stuck")
+
 
 def test_the_machine_is_clean() -> None:
     is_clean(HostDrain)
@@ -64,6 +66,22 @@ async def test_its_guests_go_elsewhere_without_a_break(fleet: Faulty, tmp_path: 
             await fleet.welcome(VM, A)
         await ended(await interlock.start(HostReturn, host=A), "succeeded")
     await fleet.welcome(VM, A)
+
+
+def test_one_at_a_time_if_so_it_is_wanted_and_less_than_one_is_refused() -> None:
+    fake = FakeFleet(FakeWorld(), (A, B, C), clock=lambda: kit.now)
+    kit = Kit(host_drain(fake), children=[live_migration(fake)])
+    for name in NAMES:
+        asyncio.run(fake.boot(replace(GUEST, instance=name), A))
+    none = kit.start(host=A, at_a_time=0)
+    none.expect(status="failed", state="refused")
+    assert "at least one guest must leave at a time" in none.data["reason"]
+    drain, together = kit.start(host=A, at_a_time=1), set[int]()
+    while drain.status not in ENDS:
+        together.add(len(getattr(drain.snapshot.phase, "live", ())))
+        kit.advance("10ms")
+    drain.expect(status="succeeded")
+    assert together == {1}, "one, and never two"
 
 
 async def test_no_host_to_go_to_is_said_and_it_takes_guests_again(fleet: Faulty, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def test_a_journal_is_read_from_a_file_and_from_text(tmp_path: Path) -> None:
         ('{"code": "unknown"}', "line 1, is no record of a journal: .*history ID --json"),
         (LINES[0] + "\nhello", "line 2, is no record"),
         ("\n".join(LINES[1:]), "begins with fact 5, not with the operation's start"),
-        ("\n".join([LINES[0], LINES[2]]), "lacks facts between 4 and 10"),
+        ("\n".join([LINES[0], LINES[2]]), "lacks facts between 4 and 11"),
         ("\n".join([LINES[0], LINES[1].replace("op-1", "op-2")]), "facts of `op-1` and of `op-2`"),
         ("\n".join([LINES[0], LINES[0].replace('"seq":4', '"seq":8')]), "starts `op-1` twice"),
         (LINES[0].replace('"fact":"issued"', '"fact":"tissued"'), "line 1, is no record"),

@@ -184,7 +184,7 @@ def test_people() -> None:
     third.expect(status="cancelled", undone=["copying", "preparing"])
     fourth = kit.start(**MOVE)
     fourth.signal("force")
-    fourth.expect(status="stuck", visited=["checking", "preparing", "copying", "switching"])
+    fourth.expect(status="stuck", visited=["checking", "preparing", "copying", "forcing", "switching"])
 
 
 def test_undos_answer_too() -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 
+from msgspec import structs
 from rich.console import Console
 
-from interlock.cli.live import LiveView
+from interlock.cli.live import Child, LiveView
 from interlock.interpreter import inputs as i
 from interlock.interpreter.decide import decide
 from interlock.interpreter.snapshot import Running
 from interlock.stores.contract import Progress, Record
-from tests.machines import Migration
+from tests.machines import Drain, Migration
 
 MACHINE = Migration.definition
 PROGRESS = {
@@ -61,3 +62,35 @@ def test_what_an_earlier_attempt_said_is_not_shown() -> None:
     out = io.StringIO()
     play(Console(file=out, force_terminal=True, highlight=False, width=120, color_system=None))
     assert "of the attempt before" not in out.getvalue()
+
+
+def test_children_are_a_row_each_and_their_changes_a_line() -> None:
+    started = decide(
+        Drain.definition,
+        None,
+        i.Start("op", {"host": "a", "source": "a", "destination": "b", "guests": ["x", "y", "z"]}, offer=OFFER),
+        0.0,
+    )
+    running = started.snapshot
+    assert isinstance(running.phase, Running)
+    moving = decide(Drain.definition, running, i.Done(running.phase.token, offer=OFFER), 1.0).snapshot
+    child = decide(
+        MACHINE, None, i.Start("op.6.0", {"instance": "i", "source": "a", "destination": "b"}, offer=OFFER), 1.5
+    )
+    assert isinstance(child.snapshot.phase, Running)
+    half = Progress("op.6.0", child.snapshot.phase.token, 2.0, 1.0, 2.0)
+    waits = Child(structs.replace(child.snapshot, id="op.6.1", status="queued", claims=()), None)
+    for terminal in (True, False):
+        out = io.StringIO()
+        console = Console(file=out, force_terminal=terminal, highlight=False, width=120, color_system=None)
+        with LiveView(Drain.definition, console) as view:
+            for _ in range(2):
+                view.update(moving, [], None, [Child(child.snapshot, half), waits])
+            view.update(moving, [], None, [waits])
+        text = out.getvalue()
+        assert text.count(f"{waits.name}: queued in checking") == 1, "a change is told once"
+        if terminal:
+            assert "━" in text and " 50%" in text and "[checking]" in text and "and 1 more" in text
+            assert text.count(child.snapshot.claims[0].name + ": running in checking") == 1
+        else:
+            assert "━" not in text

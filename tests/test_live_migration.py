@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from interlock import Interlock, NotPossible
-from interlock.compute.fake_hypervisor import FakeHypervisor, FakeWorld
+from interlock.compute.fake_hypervisor import FakeHypervisor
 from interlock.compute.guest import prove
-from interlock.compute.hypervisor import Guest, GuestLost, Hypervisor, RunState
+from interlock.compute.hypervisor import Guest, Hypervisor, RunState
 from interlock.compute.live_migration import LiveMigration, live_migration
 from interlock.compute.qemu_host import QemuHosts
 from interlock.interpreter.facts import AttemptLost, Entered, Issued, Undone
 from interlock.interpreter.snapshot import Snapshot
 from interlock.runtime.engine import Handle
-from interlock.testing import Kit, KitOperation, Way, collecting
 
 A, B = "host-a", "host-b"
 GUEST = Guest("vm-1", memory_mib=32, filled_mib=16)
+LOCAL = replace(GUEST, storage="local")
 SLOW = 8 << 20
 QUEUES = ("", f"host:{A}", f"host:{B}")
 
@@ -111,6 +112,22 @@ async def test_a_destination_that_dies_in_the_copy_is_rolled_back(hypervisor: Hy
     await alive(hypervisor)
 
 
+async def test_a_guest_that_dies_in_the_copy_is_said_and_nothing_is_held(
+    hypervisor: Hypervisor, tmp_path: Path
+) -> None:
+    async with engine(tmp_path, hypervisor) as interlock:
+        move = await interlock.start(LiveMigration, instance="vm-1", source=A, destination=B, bytes_per_second=SLOW)
+        await copying(move, hypervisor)
+        assert await hypervisor.kill("vm-1", A)
+        after = await move.finished(timeout=60)
+        assert after.status == "failed" and await undone(move) == ["copying", "preparing"]
+        assert after.failure is not None and "boot the guest again from its disk" in after.failure.message
+        assert await hypervisor.where("vm-1") == {}
+        await hypervisor.boot(GUEST, B)
+        again = await interlock.start(LiveMigration, instance="vm-1", source=B, destination=A)
+        assert (await again.finished(timeout=60)).status == "succeeded"
+
+
 async def test_force_ends_a_slow_copy_at_once(hypervisor: Hypervisor, tmp_path: Path) -> None:
     async with engine(tmp_path, hypervisor) as interlock:
         move = await interlock.start(LiveMigration, instance="vm-1", source=A, destination=B, bytes_per_second=1 << 20)
@@ -138,6 +155,38 @@ async def test_a_guest_that_is_pulled_goes_on_before_its_memory_is_there(
     assert after.status == "succeeded" and "pulling" in entered and "switching" not in entered
     assert await hypervisor.where("vm-1") == {B: RunState.RUNNING}
     await alive(hypervisor)
+
+
+async def test_a_disk_that_is_local_goes_along(hypervisor: Hypervisor, tmp_path: Path) -> None:
+    guest = replace(LOCAL, instance="vm-2")
+    await hypervisor.boot(guest, A)
+    async with engine(tmp_path, hypervisor) as interlock:
+        for source, destination in ((A, B), (B, A)):
+            move = await interlock.start(LiveMigration, instance="vm-2", source=source, destination=destination)
+            after = await move.finished(timeout=60)
+            facts = [fact for record in await move.history() for fact in record.facts]
+            assert after.status == "succeeded" and "mirroring" in [f.state for f in facts if isinstance(f, Entered)]
+            assert await hypervisor.where("vm-2") == {destination: RunState.RUNNING}
+    proof = prove([console.text for console in await hypervisor.consoles("vm-2")])
+    assert not proof.faults(missing_allowed=3), proof
+
+
+async def test_a_cancel_while_its_disk_goes_over_leaves_it_where_it_was(hypervisor: Hypervisor, tmp_path: Path) -> None:
+    guest = replace(LOCAL, instance="vm-2")
+    await hypervisor.boot(guest, A)
+    slow = {"instance": "vm-2", "source": A, "destination": B, "bytes_per_second": 128 << 10}
+    async with engine(tmp_path, hypervisor) as interlock:
+        move = await interlock.start(LiveMigration, slow)
+        await until(move, lambda snapshot: snapshot.state == "mirroring" and snapshot.status == "running")
+        while (progress := await move.progress()) is None or progress.done == 0:
+            await asyncio.sleep(0.01)
+        assert (progress.unit, progress.message) == ("bytes", "disk copying")
+        await move.cancel("changed my mind")
+        after = await move.finished(timeout=60)
+        assert after.status == "cancelled" and await undone(move) == ["mirroring", "preparing"]
+        assert await hypervisor.where("vm-2") == {A: RunState.RUNNING}
+        again = await interlock.start(LiveMigration, {**slow, "bytes_per_second": None})
+        assert (await again.finished(timeout=60)).status == "succeeded"
 
 
 async def test_a_handed_over_copy_goes_on_under_another_worker(hypervisor: Hypervisor, tmp_path: Path) -> None:
@@ -178,199 +227,3 @@ async def test_a_host_that_cannot_be_reached_for_a_moment_loses_nothing(verb: st
     else:
         assert after.status == "failed" and where == {A: RunState.RUNNING}
         assert verb == "start_copy", "everything else has attempts left"
-
-
-# Every way of the machine, on the simulated hypervisor in virtual time
-
-
-class Hosts:
-    """A guest on the first of two simulated hosts, and a kit that moves it with the real actions."""
-
-    def __init__(self) -> None:
-        self.world = FakeWorld()
-        self.fake = FakeHypervisor(self.world, (A, B), clock=lambda: self.kit.now)
-        self.kit = Kit(live_migration(self.fake))
-        asyncio.run(self.fake.boot(GUEST, A))
-
-    def move(
-        self, bytes_per_second: int | None = None, source: str = A, destination: str = B, postcopy: bool = False
-    ) -> KitOperation:
-        data = {
-            "source": source,
-            "destination": destination,
-            "bytes_per_second": bytes_per_second,
-            "postcopy": postcopy,
-        }
-        return self.kit.start(instance="vm-1", **data)
-
-    def slowly(self) -> KitOperation:
-        """Begin a move, and return in the middle of its copy."""
-        move = self.move(SLOW)
-        self.kit.advance("500ms")
-        move.expect(status="running", state="copying")
-        return move
-
-    def inject(self, verb: str, times: int) -> None:
-        asyncio.run(self.fake.inject(verb, times=times))
-
-    def ended(self, move: KitOperation, status: str, state: str, undone: Sequence[str], host: str = A) -> None:
-        """Assert how a move has ended, and that the guest runs on one host and nothing of it is on the other."""
-        self.kit.finish(move, within="2h")
-        assert (move.status, move.state, move.undone) == (status, state, undone), move.journal
-        there = {name: process.state for name, process in self.world.living("vm-1").items()}
-        assert there == {host: RunState.RUNNING}, move.journal
-
-
-def moved(hosts: Hosts) -> None:
-    hosts.ended(hosts.move(), "succeeded", "completed", [], B)
-
-
-def not_there(hosts: Hosts) -> None:
-    hosts.ended(hosts.move(source=B, destination=A), "failed", "refused", [])
-
-
-def forced(hosts: Hosts) -> None:
-    move = hosts.move(1 << 20)
-    hosts.kit.advance("1s")
-    move.signal("force")
-    hosts.ended(move, "succeeded", "completed", [], B)
-
-
-def pulled(hosts: Hosts) -> None:
-    move = hosts.move(1 << 20, postcopy=True)
-    hosts.kit.advance("1s")
-    move.signal("postcopy")
-    move.expect(status="running", state="pulling")
-    assert hosts.world.living("vm-1")[A].state == RunState.FEEDING
-    hosts.ended(move, "succeeded", "completed", [], B)
-    assert move.attempts("pulling") == 1
-
-
-def pulled_where_it_may_not(hosts: Hosts) -> None:
-    move = hosts.move(1 << 20)
-    hosts.kit.advance("1s")
-    move.signal("postcopy")
-    hosts.ended(move, "succeeded", "completed", [], B)
-    assert move.attempts("pulling") == 0
-
-
-def aborted_when_checked(hosts: Hosts) -> None:
-    hosts.kit.stub("checking", hangs=True)
-    move = hosts.move()
-    move.signal("abort")
-    hosts.ended(move, "cancelled", "cancelled", [])
-
-
-def aborted_when_prepared(hosts: Hosts) -> None:
-    hosts.kit.stub("preparing", hangs=True)
-    move = hosts.move()
-    move.signal("abort")
-    hosts.ended(move, "cancelled", "cancelled", ["preparing"])
-
-
-def aborted(hosts: Hosts) -> None:
-    move = hosts.slowly()
-    move.signal("abort")
-    hosts.ended(move, "cancelled", "cancelled", ["copying", "preparing"])
-
-
-def unreachable_when_checked(hosts: Hosts) -> None:
-    hosts.inject("check", 3)
-    hosts.ended(hosts.move(), "failed", "failed", [])
-
-
-def unreachable_when_prepared(hosts: Hosts) -> None:
-    hosts.inject("prepare", 3)
-    hosts.ended(hosts.move(), "failed", "failed", ["preparing"])
-
-
-def destination_dies(hosts: Hosts) -> None:
-    move = hosts.slowly()
-    assert asyncio.run(hosts.fake.kill("vm-1", B))
-    hosts.ended(move, "failed", "failed", ["copying", "preparing"])
-
-
-def check_takes_too_long(hosts: Hosts) -> None:
-    hosts.kit.stub("checking", hangs=True)
-    hosts.ended(hosts.move(), "failed", "failed", [])
-
-
-def preparing_takes_too_long(hosts: Hosts) -> None:
-    hosts.kit.stub("preparing", hangs=True)
-    hosts.ended(hosts.move(), "failed", "failed", ["preparing"])
-
-
-def copy_falls_silent(hosts: Hosts) -> None:
-    hosts.kit.stub("copying", hangs=True)
-    hosts.ended(hosts.move(), "failed", "failed", ["copying", "preparing"])
-
-
-def cancelled_when_checked(hosts: Hosts) -> None:
-    hosts.kit.stub("checking", hangs=True)
-    move = hosts.move()
-    move.cancel()
-    hosts.ended(move, "cancelled", "cancelled", [])
-
-
-def cancelled_when_prepared(hosts: Hosts) -> None:
-    hosts.kit.stub("preparing", hangs=True)
-    move = hosts.move()
-    move.cancel()
-    hosts.ended(move, "cancelled", "cancelled", ["preparing"])
-
-
-def cancelled_in_the_copy(hosts: Hosts) -> None:
-    move = hosts.slowly()
-    move.cancel()
-    hosts.ended(move, "cancelled", "cancelled", ["copying", "preparing"])
-
-
-STORIES = [
-    moved, not_there, forced, pulled, pulled_where_it_may_not, aborted_when_checked, aborted_when_prepared, aborted,
-    unreachable_when_checked,
-    unreachable_when_prepared, destination_dies, check_takes_too_long, preparing_takes_too_long, copy_falls_silent,
-    cancelled_when_checked, cancelled_when_prepared, cancelled_in_the_copy,
-]  # fmt: skip
-
-
-def told(stories: Sequence[Callable[[Hosts], None]]) -> tuple[Way, ...]:
-    """Play stories; return the ways of the machine that none of them took."""
-    with collecting() as coverage:
-        for story in stories:
-            story(Hosts())
-    return coverage.missing(LiveMigration)
-
-
-def test_every_way_of_the_machine_is_taken() -> None:
-    """The gate: outcomes, timeouts, rollbacks and cancels. Who adds a way to the machine adds its story here."""
-    missing = told(STORIES)
-    assert not missing, "no story takes " + ", ".join(map(str, missing))
-
-
-@pytest.mark.parametrize(
-    ("left_out", "way"),
-    [
-        (forced, "copying -> switching (force)"),
-        (copy_falls_silent, "copying -> failed (timeout)"),
-        (cancelled_when_prepared, "preparing -> cancelled (cancel)"),
-    ],
-)
-def test_the_gate_names_a_way_that_is_not_taken(left_out: Callable[[Hosts], None], way: str) -> None:
-    assert [str(one) for one in told([one for one in STORIES if one is not left_out])] == [way]
-
-
-def test_past_the_pivot_nothing_is_undone_and_no_cancel_is_taken() -> None:
-    """What leads nowhere is no way: a switch that lost the guest is for a person, and what is left behind is removed in the end."""
-    hosts = Hosts()
-    hosts.kit.stub("switching", raises=GuestLost("it is gone", host=B, instance="vm-1", mend="boot it again"))
-    move = hosts.move()
-    hosts.kit.finish(move)
-    move.expect(status="stuck", state="switching", undone=[])
-    with pytest.raises(NotPossible, match="point of no return"):
-        move.cancel()
-
-    hosts = Hosts()
-    hosts.inject("remove_source", 20)
-    move = hosts.move()
-    hosts.ended(move, "succeeded", "completed", [], B)
-    assert move.attempts("cleaning") == 21

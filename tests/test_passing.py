@@ -12,8 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interlock import Actions, Final, Interlock, Machine, State
+from interlock.interpreter.snapshot import Snapshot
 from interlock.runtime import passing
 from interlock.runtime.passing import CALM, MOST, Passing
+from interlock.stores.memory import MemoryStore
+from tests.deliveries import eventually
 
 STUCK, MOVABLE, HIDDEN = 0, 1, 2
 
@@ -94,3 +97,32 @@ async def test_stranded_operations_do_not_starve_those_behind_them(
             assert (await interlock.finished(id)).status == "succeeded"
         assert sum((await interlock.counts()).values()) == 170
         assert (await interlock.counts())["boxes", "gone", "queued"] == 150
+
+
+class Watched(MemoryStore):
+    """Counts how often somebody looks for what is due."""
+
+    looks = 0
+
+    def due(self, *line: Any) -> list[Snapshot]:
+        self.looks += 1
+        return super().due(*line)
+
+
+async def test_who_passed_over_all_that_is_due_rests() -> None:
+    """As many as one look sees, and none of them movable: the next look sees nothing, and what is due is due all the same."""
+    old, new = boxes(1, "gone"), boxes(2, "packing")
+    actions, store = Actions(new), Watched()
+
+    async def pack(op: Any) -> None:
+        pass
+
+    actions.perform("packing")(pack)
+    async with Interlock(store, machines=[old, new], worker=False) as client:
+        for number in range(5):
+            await client.start(old, number=number)
+        async with Interlock(store, [actions], max_running=5, poll_seconds=60) as interlock, asyncio.timeout(20):
+            await eventually(lambda: store.looks >= 2)
+            for number in range(20):
+                await (await interlock.start(new, number=number)).finished(10)
+        assert store.looks < 25

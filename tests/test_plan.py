@@ -8,6 +8,7 @@ import pytest
 
 from interlock import Interlock, Refused
 from interlock.compute.live_migration import LiveMigration
+from interlock.definition.document import read_document
 from interlock.interpreter.claims import wanted
 from interlock.interpreter.inputs import Claimant, Start
 from interlock.interpreter.plan import plan
@@ -55,6 +56,24 @@ def test_children_are_listed_with_what_they_would_be_given() -> None:
 def test_what_is_wrong_with_the_data_is_said_not_raised(data: dict[str, object]) -> None:
     found = plan(LiveMigration.definition, Start("op", data), {}, 0.0)
     assert found.refused and found.states
+
+
+def test_a_state_that_is_passed_by_at_once_is_named_too() -> None:
+    machine = read_document("""
+machine: tour
+data: {stops: array}
+states:
+  visiting: {initial: true, children: {machine: visit, each: stops}, then: home}
+  home: {undo: nothing, then: done_}
+  done_: {final: succeeded}
+  failed: {final: failed}
+  cancelled: {final: cancelled}
+""")
+    assert [state.name for state in plan(machine, Start("op", {"stops": []}), {}, 0.0).states] == [
+        "visiting",
+        "home",
+        "done_",
+    ]
 
 
 async def test_nothing_is_changed(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from interlock.compute.hypervisor import RunState
 from interlock.compute.qemu import actions_in, cluster, owned_hosts
 from interlock.compute.qemu_fleet import QemuFleet
 from tests.moving import A, B, C, says
+from tests.test_docs import ROOT, blocks, run_commands
 from tests.test_qemu_host import qemus_of
 
 SMALL: dict[str, Any] = {"memory_mib": 32, "filled_mib": 8, "dirtied_pages": 4}
@@ -71,7 +72,10 @@ async def test_a_host_is_drained_by_agents_of_which_one_is_killed(agents: Agents
             await asyncio.sleep(0.02)
     fleet = QemuFleet(agents.guests, (A, B, C))
     async with Interlock(agents.store, machines=[Boot, HostDrain]) as interlock:
-        boots = [await interlock.start(Boot, instance=f"vm-{number}", host=A, **SMALL) for number in range(3)]
+        boots = [
+            await interlock.start(Boot, instance=f"vm-{number}", host=A, storage=storage, **SMALL)
+            for number, storage in enumerate(["shared", "local", "shared"])
+        ]
         assert {(await boot.finished(90)).status for boot in boots} == {"succeeded"}
         before = {boot.id: await says(fleet, A, vm=f"vm-{number}") for number, boot in enumerate(boots)}
         agents.kill(A)
@@ -88,6 +92,28 @@ async def test_a_host_is_drained_by_agents_of_which_one_is_killed(agents: Agents
                 "it was never restarted, and its counter never went back"
             )
         assert await fleet.guests_on(A) == []
+        owned = [path.parent.parent.name for path in agents.guests.glob("hosts/*/vm-1/disk.qcow2*")]
+        assert owned == [*(await fleet.where("vm-1"))], "the disk that is a host's own went along, and none is left"
+
+
+@pytest.mark.qemu
+@pytest.mark.slow
+async def test_the_page_on_moving_guests_holds(agents: Agents, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its commands are run in order, over three agents; what it says of their output is there, and so is every exit status."""
+    page = (ROOT / "docs" / "how-to" / "move-guests.md").read_text()
+    for host in (A, B, C):
+        agents.begin(host)
+        begun = " ".join(agents.words(host)[3:]).replace(str(agents.guests), "/srv/guests").partition(" --store ")[0]
+        assert begun.removesuffix(" ") + ' "" &' in page, "the page begins agents as it is done here"
+    async with asyncio.timeout(30):
+        while set(cluster(agents.guests)) != {A, B, C}:
+            await asyncio.sleep(0.02)
+    monkeypatch.setenv("INTERLOCK_STORE", agents.store)
+    monkeypatch.chdir(tmp_path)
+    consoles = [block for block in blocks(page) if block.language == "console"]
+    assert len(consoles) == 7
+    for block in consoles:
+        await asyncio.to_thread(run_commands, block, f"move-guests.md:{block.line}")
 
 
 @pytest.mark.qemu

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,12 @@ from click.testing import CliRunner
 
 from interlock import Actions, Interlock, Refused, Unknown
 from interlock.cli.app import app
+from interlock.definition.machine import definition_of
+from interlock.interpreter import inputs
+from interlock.interpreter.decide import decide
 from interlock.runtime.schedules import following, operation_id
-from interlock.stores.contract import Schedule, Store
+from interlock.stores.contract import Entry, Schedule, Store
+from interlock.stores.sqlite import SqliteStore
 from tests.deliveries import a_store, eventually
 from tests.test_between import Hosts, Move
 
@@ -57,7 +62,8 @@ async def until_next(interlock: Interlock, after: float) -> Schedule:
 
 async def test_each_time_starts_one_operation(store: Store) -> None:
     clock, hosts = Hands(), Hosts()
-    async with engine(store, clock, hosts) as one, engine(store, clock, hosts) as other:
+    beside = SqliteStore(store.path) if isinstance(store, SqliteStore) else store  # a connection serves one engine only
+    async with engine(store, clock, hosts) as one, engine(beside, clock, hosts) as other:
         made = await one.schedule("nightly", Move, "* * * * *", guest="web-1", by="ann")
         assert made.next_at == MINUTE and await ids_of(one) == []
         for number in range(3):
@@ -102,6 +108,20 @@ async def test_a_worker_that_dies_after_the_start_starts_nothing_twice(store: St
         assert (
             known.last == operation_id(made) and await ids_of(interlock) == [known.last] and hosts.did == ["move web-1"]
         )
+
+
+async def test_what_was_started_and_not_noted_does_not_count_as_missed(store: Store) -> None:
+    """Whoever fired died before noting it; and nobody came for ten more times."""
+    clock, hosts = Hands(), Hosts()
+    async with engine(store, clock) as client:
+        made = await client.schedule("nightly", Move, "* * * * *", guest="web-1")
+        definition = definition_of(Move)
+        begun = decide(definition, None, inputs.Start(operation_id(made), made.data), MINUTE)
+        assert store.commit([Entry(begun.snapshot, 0, begun.facts, MINUTE, True)]) == [True]
+        clock.at = MINUTE + 601
+        async with engine(store, clock, hosts) as interlock:
+            known = await until_next(interlock, clock.at)
+            assert await ids_of(interlock) == [operation_id(made), known.last] and known.missed == 9
 
 
 async def test_what_is_refused_is_noted_and_the_next_time_comes(store: Store) -> None:
@@ -162,6 +182,12 @@ def test_summer_time_has_its_hour() -> None:
     for night in (spring, autumn):
         first = following("30 2 * * *", "Europe/Berlin", night)
         assert night < first < night + 6 * 3600 and following("30 2 * * *", "Europe/Berlin", first) - first > 20 * 3600
+
+
+def test_a_time_that_came_in_the_first_of_two_same_hours_does_not_come_again() -> None:
+    """Set up when clocks have gone back already, it is not due an hour ago."""
+    second = datetime(2026, 10, 25, 1, 0, 5, tzinfo=UTC).timestamp()  # 02:00:05 for the second time
+    assert following("1 2 * * *", "Europe/Berlin", second) == datetime(2026, 10, 26, 1, 1, tzinfo=UTC).timestamp()
 
 
 def test_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,16 +12,20 @@ from msgspec.structs import replace
 from interlock.definition import compare
 from interlock.interpreter import attempts, children, upgrade, ways
 from interlock.interpreter import facts as f
+from interlock.interpreter import plan as plans
 from interlock.interpreter import snapshot as snapshots
 from interlock.interpreter.snapshot import Joining, Running, Snapshot
 from interlock.interpreter.status import STATUS
 from interlock.interpreter.turn import Turn
+from interlock.runtime import schedules, scheduling
 from interlock.runtime.between import Between, Sight
-from interlock.stores.contract import Entry
+from interlock.runtime.schedules import following
+from interlock.stores.contract import Entry, Schedule
 from interlock.stores.memory import MemoryStore
 from interlock.stores.stored import encode
 from interlock.testing.process import Killed, View
 from interlock.testing.simulate import Simulation, main
+from interlock.testing.timetable import named_times
 from tests.scenario import replay
 from tests.test_decide import SCENARIOS
 
@@ -82,11 +86,11 @@ def test_twenty_thousand_more_hold(chunk: int) -> None:
 
 
 def test_a_seed_always_tells_the_same_story() -> None:
-    one, other = Simulation(11), Simulation(11)
-    assert one.play() == other.play() == []
+    one, other = Simulation(18), Simulation(18)
+    assert one.play() == other.play() == [] and one.scheduled
     assert one.story == other.story and len(one.story) > 20
     assert one.facts() == other.facts()
-    assert Simulation(12).play() == [] and Simulation(12).story != one.story
+    assert Simulation(13).play() == [] and Simulation(13).story != one.story
 
 
 def test_the_program_says_what_it_saw(capsys: pytest.CaptureFixture[str]) -> None:
@@ -208,7 +212,7 @@ def test_an_upgrade_that_forgets_what_was_started_is_found(monkeypatch: pytest.M
 
     monkeypatch.setattr(upgrade, "_upgrade", careless)
     monkeypatch.setattr(compare, "_lost", lambda old, new: {})
-    assert "behind" in found(400)
+    assert "behind" in found(400, lambda seed: Simulation(seed, scheduled=0))
 
 
 def test_a_claim_that_the_store_does_not_look_at_is_found() -> None:
@@ -242,6 +246,93 @@ def test_what_follows_from_a_commit_and_is_not_looked_at_again_is_found(monkeypa
 def test_who_waits_for_claims_and_is_not_looked_at_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Between, "look", lambda self, store, now: Sight((), ()))
     assert "Beginning" in found(300, lambda seed: Simulation(seed, deploys=False))
+
+
+def test_a_delayed_start_that_does_not_wait_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    fold = snapshots._FOLDS[f.Postponed]
+    monkeypatch.setitem(
+        snapshots._FOLDS, f.Postponed, lambda before, fact, at: fold(before, replace(fact, until=at), at)
+    )
+    assert "was to begin" in found(100)
+
+
+class Clocked(Simulation):
+    """Schedules in every seed."""
+
+    def __init__(self, seed: int, store: MemoryStore | None = None) -> None:
+        super().__init__(seed, store, scheduled=1)
+
+
+def fires_otherwise(monkeypatch: pytest.MonkeyPatch, change: Callable[[Schedule, Schedule], Schedule | None]) -> None:
+    """Have workers note something else of what they fired; None: nothing."""
+    note = View.set_schedule
+
+    def noting(self: View, schedule: Schedule, before: Schedule | None) -> bool:
+        if before is None or schedule.last_at is None:
+            return note(self, schedule, before)
+        changed = change(schedule, before)
+        return True if changed is None else note(self, changed, before)
+
+    monkeypatch.setattr(View, "set_schedule", noting)
+
+
+def test_a_schedule_whose_next_time_is_not_noted_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is doubled, as ids follow from times; but nothing goes on either."""
+    fires_otherwise(monkeypatch, lambda schedule, before: None)
+    assert "is still due" in found(20, Clocked)
+
+
+def test_a_missed_time_that_is_not_counted_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    fires_otherwise(monkeypatch, lambda schedule, before: replace(schedule, missed=before.missed))
+    assert "says that it missed 0" in found(100, Clocked)
+
+
+def test_a_missed_time_that_is_counted_although_it_was_started_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its worker died before noting it, and nobody looked at what is there."""
+
+    def all_missed(schedule: Schedule, before: Schedule) -> Schedule:
+        due = named_times(before.cron, before.timezone, before.next_at, schedule.last_at or 0.0)
+        return replace(schedule, missed=before.missed + len(due))
+
+    fires_otherwise(monkeypatch, all_missed)
+    assert "which made " in found(600, Clocked, "which made nightly@")
+
+
+def test_ids_that_do_not_follow_from_the_time_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two workers start two operations at one time."""
+    numbers = iter(range(100_000))
+    monkeypatch.setattr(schedules, "operation_id", lambda schedule: f"{schedule.name}@{next(numbers)}")
+    assert "names no such time" in found(20, Clocked)
+
+
+@pytest.mark.parametrize(
+    ("after", "says"),
+    [
+        (lambda cron, zone, after: following(cron, zone, following(cron, zone, after)), "is due at"),
+        (lambda cron, zone, after: following(cron, "UTC", after), "is due at"),
+    ],
+    ids=["every other time is left out", "the time zone is not looked at"],
+)
+def test_wrong_times_are_found(
+    monkeypatch: pytest.MonkeyPatch, after: Callable[[str, str, float], float], says: str
+) -> None:
+    monkeypatch.setattr(schedules, "following", after)
+    monkeypatch.setattr(scheduling, "following", after)
+    assert found(200, Clocked)
+
+
+def test_a_dropped_schedule_that_starts_on_is_found() -> None:
+    class Keeping(MemoryStore):
+        def drop_schedule(self, name: str) -> bool:
+            return name in self._schedules
+
+    assert "names no such time" in found(20, lambda seed: Clocked(seed, Keeping()))
+
+
+def test_a_plan_that_leaves_states_out_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = plans._ahead
+    monkeypatch.setattr(plans, "_ahead", lambda machine, first: whole(machine, first)[:2])
+    assert "and its plan had named" in found(20)
 
 
 def test_an_acknowledgement_before_the_commit_is_durable_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

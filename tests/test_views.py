@@ -34,9 +34,12 @@ def test_every_version_names_every_state_once(machine: Definition) -> None:
 
 def test_live_migration_in_words() -> None:
     text = explain_views(LiveMigration.definition)
-    assert "Each of its 10 states has exactly one public name in every API version." in text
+    assert "Each of its 12 states has exactly one public name in every API version." in text
     assert "| ACTIVE | `completed`, `refused`, `failed`, `cancelled` |" in text
-    assert "| MIGRATING | `checking`, `preparing`, `copying`, `switching`, `pulling`, `cleaning` |" in text
+    assert (
+        "| MIGRATING | `checking`, `preparing`, `mirroring`, `copying`, `forcing`, `switching`, `pulling`, `cleaning` |"
+        in text
+    )
     assert "What differs" not in text, "there is only one version"
 
 

@@ -3,6 +3,7 @@
 1.  A node is a situation (`situation`): a plain snapshot, the ledger of what was begun, and the shortest way there.
 2.  From each node every input is tried that can come (`trials`). What `decide` refuses leads nowhere; if it fails, that is a finding.
 3.  Every decision is held to what must be true of it (`promises`), also when it leads to a situation that is known.
+    It is made once more for an operation that owns something, which must change nothing but the end (`owned`).
 4.  When nothing new is found, the stages of rollbacks that no way has led through yet are added: any step that was ever begun may be undone
     for any end that something rolls back to. Then it goes on.
 5.  It ends when nothing new is left, and is complete; or when the budget is used up, and then it says how much it saw and proves nothing.
@@ -16,8 +17,9 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from interlock.checking import owned
 from interlock.checking.finding import CODES, Finding
-from interlock.checking.promises import FAULT, Ledger, broken, ledger_after
+from interlock.checking.promises import FAULT, Broken, Ledger, broken, ledger_after
 from interlock.checking.situation import NOW, key_of, plain
 from interlock.checking.trying import Trial, data_of, starts, trials
 from interlock.checking.written import STORY, told
@@ -36,7 +38,7 @@ class Budget:
 
     Attributes:
         situations: kept in memory, about 2 kB each.
-        decisions: tried, about 30,000 a second.
+        decisions: tried, about 15,000 a second.
     """
 
     situations: int = 50_000
@@ -167,6 +169,7 @@ def _expand(seen: Exploration, node: int) -> None:
     snapshot = seen.nodes[node].snapshot
     if isinstance(snapshot.phase, Ended):
         return
+    _note_owning(seen, node, "it owns something", owned.taken_and_given_back(seen.machine, snapshot))
     for trial in trials(seen.machine, snapshot):
         try:
             _try(seen, node, trial)
@@ -195,10 +198,22 @@ def _try(seen: Exploration, node: int, trial: Trial) -> None:
     for one in broken(machine, before, trial.input, decision, ledger):
         state = before.state if before else decision.snapshot.state
         seen.find(one.code, state, one.what, seen.story(node, trial.words), one.mend)
+    _note_owning(seen, node, trial.words, owned.let_go(machine, trial, decision))
     following = seen.add(plain(decision.snapshot, data_of(machine)), ledger, node, trial.words)
     if trial.by in ("course", "code") and node >= 0:
         seen.forward[node].add(following)
     _note_stuck(seen, node, trial, decision)
+
+
+def _note_owning(seen: Exploration, node: int, words: str, found: Iterable[Broken]) -> None:
+    """Keep what does not hold of an operation that owns something."""
+    state = seen.nodes[node].snapshot.state if node >= 0 else ""
+    try:
+        for one in found:
+            seen.find(one.code, state, one.what, seen.story(node, words), one.mend)
+    except Exception as error:
+        what = f"the interpreter fails on it when it owns something: {type(error).__name__}: {error}"
+        seen.find("broken-rule", state, what, seen.story(node, words), FAULT)
 
 
 def _note_stuck(seen: Exploration, node: int, trial: Trial, decision: Decision) -> None:

@@ -12,7 +12,7 @@ itself is cut to its newest steps.
 
 Not told apart, because decide's rules make them the same: a signal that is held and one that comes as soon as its state is entered; a
 breakpoint and a pause at that moment; an attempt that recovers and one that does not. Left out: what a caller sets for one operation at its
-start, but for a deadline; and what actions own.
+start, but for a deadline. What actions own changes nothing but the end, which `owned` sees to.
 """
 
 from __future__ import annotations

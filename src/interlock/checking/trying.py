@@ -66,6 +66,8 @@ def data_of(machine: Definition) -> dict[str, Any]:
     for row in machine.table.values():
         if row.children is not None and row.children.each:
             data[row.children.each] = ["x", "x"] if row.children.item else [{}, {}]
+        if row.children is not None and isinstance(row.children.limit, str):
+            data[row.children.limit] = 1
     return data
 
 

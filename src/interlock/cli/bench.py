@@ -14,8 +14,8 @@ __all__ = ["bench"]
 def bench(words: tuple[str, ...]) -> None:
     """Measure durable steps per second next to the device's own limit; `interlock bench --help` shows the options.
 
-    `interlock bench guard` measures a guarded assignment next to its floor and to the peers that are installed.
-    `interlock bench moves` moves real guests, and measures what the engine adds to a live migration, and how long a drain takes.
+    `interlock bench guard` measures a guarded assignment next to its floor and to the peers that are installed; `interlock bench moves` the
+    engine's own share of a live migration of real guests, and a drain.
     """
     from interlock.bench.__main__ import main
 

@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 
 from interlock import Interlock
 from interlock.cli.demo_moves import Proof, Stage, alive, at_rest, describe, shown, summary
@@ -20,7 +21,7 @@ from interlock.compute.boot import Boot
 from interlock.compute.evacuation import Evacuation, HostReturn
 from interlock.compute.guest import Line, read
 from interlock.compute.host_drain import HostDrain
-from interlock.compute.hypervisor import RunState
+from interlock.compute.hypervisor import Permit, RunState, Unsuitable
 from interlock.compute.live_migration import LiveMigration
 from interlock.compute.qemu import cluster as named
 from interlock.compute.qemu_fleet import QemuFleet
@@ -34,6 +35,7 @@ MACHINES = (Boot, Resize, Evacuation, HostReturn, HostDrain, LiveMigration)
 HOSTS = A, B, C = "host-a", "host-b", "host-c"
 MEMORY_MIB = 64
 PATIENCE_SECONDS = 90.0
+COPY_BYTES_PER_SECOND = 8 << 20
 
 
 class Cluster:
@@ -99,6 +101,8 @@ async def play_cluster(stage: Stage, scenes: Sequence[str]) -> Sequence[Proof]:
             for scene in scenes:
                 stage.say("")
                 await SCENES[scene](stage, cluster, interlock)
+            stage.say("")
+            await _nothing_left(stage, cluster, interlock)
     finally:
         await cluster.stop()
     summary(stage, time.monotonic() - began)
@@ -167,22 +171,33 @@ async def _evacuate(stage: Stage, cluster: Cluster, interlock: Interlock) -> Non
 
 
 async def _drain(stage: Stage, cluster: Cluster, interlock: Interlock) -> None:
-    """A host is drained under load; its agent is killed in the middle."""
+    """A host is drained under load; its agent is killed in the middle, and then all that drive."""
     guests = [f"vm-{number}" for number in range(4)]
     stage.say(
-        f"drain  {A} is emptied of {len(guests)} guests, two at a time; its agent is killed in the middle", "bold"
+        f"drain  {A} is emptied of {len(guests)} guests that write all the time, two at a time; its agent is killed, then all are",
+        "bold",
     )
     here = [one for one in await cluster.fleet.guests_on(A) if one not in guests]
     for guest in guests:
         await _boot(stage, interlock, guest, A)
-    move = await interlock.start(HostDrain, host=A)
+    move = await interlock.start(HostDrain, host=A, bytes_per_second=COPY_BYTES_PER_SECOND)
     async with shown(stage, interlock, move, HostDrain.definition) as follow:
         await follow(lambda now, _: now.state == "emptying")
-        await _some_child(interlock, "copying")
+        first = asyncio.create_task(_copies(interlock, 0))
+        await follow(lambda now, _: first.done())
         pid = await cluster.kill(A)
         stage.say(f"  kill -9 {pid}: the agent of {A} is dead; its guests go on", "bold yellow")
         stage.say(f"  its agent is process {await cluster.begin(A)} now", "bold yellow")
+        second = asyncio.create_task(_copies(interlock, 2))
+        await follow(lambda now, _: second.done())
+        pids = ", ".join([str(await cluster.kill(host)) for host in HOSTS])
+        driven, copies = (await move.show()).state, await second
+        stage.say(f"  kill -9 {pids}: nobody drives any more; the guests go on, and so do their copies", "bold yellow")
+        stage.say(
+            f"  the agents are {', '.join([str(await cluster.begin(host)) for host in HOSTS])} now", "bold yellow"
+        )
         after = await follow(at_rest)
+    stage.prove("everybody who drove it was killed half-way", driven == "emptying" and copies, f"it was in {driven}")
     children = [one for one in (await interlock.list(LiveMigration)).snapshots if one.parent is not None]
     histories = [await interlock.history(child.id) for child in children]
     facts = [fact for history in histories for record in history for fact in record.facts]
@@ -190,7 +205,7 @@ async def _drain(stage: Stage, cluster: Cluster, interlock: Interlock) -> None:
     stage.prove("the drain succeeded", after.status == "succeeded", f"{after.status} in {after.state}")
     wanted = len(guests) + len(here)
     moved, seen = f"{wanted} guests were moved by operations of their own", f"{len(children)}, {lost} attempts lost"
-    stage.prove(moved, len(children) >= wanted, seen)
+    stage.prove(moved, len(children) >= wanted and lost > 0, seen)
     left = await cluster.fleet.guests_on(A)
     stage.prove(f"nothing is left on {A}", not left, ", ".join(left) or "nothing")
     for guest in guests:
@@ -201,8 +216,25 @@ async def _drain(stage: Stage, cluster: Cluster, interlock: Interlock) -> None:
             describe(where),
         )
         await alive(stage, guest)
+
+
+async def _nothing_left(stage: Stage, cluster: Cluster, interlock: Interlock) -> None:
+    """In the end: nothing is owned or held by nobody, and every guest's disk is whole."""
+    stage.say("in the end, all guests are switched off", "bold")
     owned = await interlock.owned()
     stage.prove("nothing is owned by nobody", not owned, ", ".join(one.id for one in owned) or "nothing is owned")
+    left = [one for one in (await interlock.list()).snapshots if not one.ended]
+    stage.prove("nothing waits for a person", not left, ", ".join(one.id for one in left) or "every operation is over")
+    whole, off = list[str](), Permit("the-end", 1)
+    guests = [(guest, host) for host in HOSTS for guest in await cluster.fleet.guests_on(host)]
+    for guest, host in guests:
+        await cluster.fleet.stop(guest, host, off)
+        with suppress(Unsuitable):
+            await cluster.fleet.sound(guest, host)
+            whole.append(guest)
+    damaged = [guest for guest, _ in guests if guest not in whole]
+    seen = ", ".join(damaged) or f"{len(whole)} disks, by qemu-img check"
+    stage.prove("every guest's disk is whole", bool(guests) and not damaged, seen)
 
 
 SCENES: Mapping[str, Callable[[Stage, Cluster, Interlock], Awaitable[None]]] = {
@@ -212,20 +244,26 @@ SCENES: Mapping[str, Callable[[Stage, Cluster, Interlock], Awaitable[None]]] = {
 }
 
 
-async def _some_child(interlock: Interlock, state: str) -> None:
-    """Wait until a move that somebody's drain started is in a state, or all of them are over."""
+async def _copies(interlock: Interlock, index: int) -> bool:
+    """Wait until a move that a drain began, not before the one of that number, copies; or, and then say so, until all of them are over."""
     until = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < until:
         moves = [one for one in (await interlock.list(LiveMigration)).snapshots if one.parent is not None]
-        if any(one.state == state and one.status == "running" for one in moves) or (
-            moves and all(one.ended for one in moves)
+        if any(
+            one.state == "copying" and one.status == "running" and one.parent is not None and one.parent.index >= index
+            for one in moves
         ):
-            return
+            return True
+        if moves and all(one.ended for one in moves) and max(one.parent.index for one in moves if one.parent) >= index:
+            return False
         await asyncio.sleep(0.005)
+    return False
 
 
 async def _boot(stage: Stage, interlock: Interlock, instance: str, host: str) -> Snapshot:
-    boot = await interlock.start(Boot, instance=instance, host=host, memory_mib=MEMORY_MIB, filled_mib=16)
+    boot = await interlock.start(
+        Boot, instance=instance, host=host, memory_mib=MEMORY_MIB, filled_mib=16, dirtied_pages=32
+    )
     after = await boot.finished(PATIENCE_SECONDS)
     stage.say(f"  {instance} runs on {host}: it counts on its serial port, and writes to its disk")
     if after.status != "succeeded":

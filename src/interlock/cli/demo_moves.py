@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.text import Text
 
 from interlock import Interlock
-from interlock.cli.live import LiveView
+from interlock.cli.live import LiveView, children_of
 from interlock.compute.guest import prove
 from interlock.compute.hypervisor import Guest, Hypervisor, RunState
 from interlock.compute.live_migration import LiveMigration
@@ -290,7 +290,7 @@ async def shown(
                 records = await move.history(after=seen)
                 snapshot, progress = await move.show(), await move.progress()
                 seen = records[-1].seq if records else seen
-                view.update(snapshot, records, progress)
+                view.update(snapshot, records, progress, await children_of(interlock, snapshot))
                 if until(snapshot, progress) or at_rest(snapshot, progress) or time.monotonic() > deadline:
                     return snapshot
                 await asyncio.sleep(REFRESH_SECONDS)

@@ -1,4 +1,4 @@
-"""A live view of one operation: the path of its states, how far the action is, and the facts as they are written.
+"""A live view of one operation: the path of its states, how far the action is, its children, and the facts as they are written.
 
 On a terminal it redraws in place; elsewhere it prints the facts, one a line.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import TracebackType
+from typing import NamedTuple
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -15,12 +16,15 @@ from rich.table import Table
 from rich.text import Text
 
 from interlock.definition.machine import Definition
+from interlock.errors import Unknown
+from interlock.interpreter.children import child_id
 from interlock.interpreter.facts import Entered
-from interlock.interpreter.snapshot import Running, Snapshot
+from interlock.interpreter.snapshot import Joining, Running, Snapshot
+from interlock.runtime.engine import Interlock
 from interlock.runtime.telling import one_line, told
 from interlock.stores.contract import Progress, Record
 
-__all__ = ["LiveView"]
+__all__ = ["Child", "LiveView", "children_of"]
 
 _STYLES = {
     "succeeded": "bold green",
@@ -29,7 +33,32 @@ _STYLES = {
     "stuck": "bold red",
     "reverting": "yellow",
 }
-_BAR = 40
+_BAR, _CHILD_BAR = 40, 20
+_CHILDREN = 10
+
+
+class Child(NamedTuple):
+    """A child that is not over: as it is, and how far its action is."""
+
+    snapshot: Snapshot
+    progress: Progress | None
+
+    @property
+    def name(self) -> str:
+        """What it claims first, such as ``instance:vm-1``; its id if that is nothing."""
+        return self.snapshot.claims[0].name if self.snapshot.claims else self.snapshot.id
+
+
+async def children_of(interlock: Interlock, snapshot: Snapshot) -> list[Child]:
+    """Return the first children of an operation that were begun and are not over, as many as are shown."""
+    found: list[Child] = []
+    for index in _live(snapshot)[:_CHILDREN]:
+        id = child_id(snapshot, index)
+        try:
+            found.append(Child(await interlock.show(id), await interlock.progress(id)))
+        except Unknown:
+            continue  # it was issued, and is about to be begun
+    return found
 
 
 class LiveView:
@@ -50,6 +79,7 @@ class LiveView:
         )
         self._visited: set[str] = set()
         self._began: float | None = None
+        self._children: dict[str, tuple[str, str]] = {}
 
     def __enter__(self) -> LiveView:
         if self._live:
@@ -62,13 +92,20 @@ class LiveView:
         if self._live:
             self._live.stop()
 
-    def update(self, snapshot: Snapshot, records: Sequence[Record], progress: Progress | None = None) -> None:
+    def update(
+        self,
+        snapshot: Snapshot,
+        records: Sequence[Record],
+        progress: Progress | None = None,
+        children: Sequence[Child] = (),
+    ) -> None:
         """Show what happened since the last update.
 
         Args:
             snapshot: the operation as it is.
             records: what was written since the last update.
             progress: what the action last said of itself.
+            children: those that are not over; of them only changes of state are told.
         """
         if self._began is None:
             self._began = snapshot.started
@@ -79,15 +116,42 @@ class LiveView:
                 self._console.print(
                     Text(f"{self._prefix}  {record.at - self._began:7.2f} s  {told(fact)}", style="dim"), soft_wrap=True
                 )
+        for child in children:
+            now = child.snapshot.state, child.snapshot.status
+            if self._children.get(child.snapshot.id) != now:
+                self._children[child.snapshot.id] = now
+                at = child.snapshot.changed - self._began
+                self._console.print(
+                    Text(f"{self._prefix}  {at:7.2f} s      {child.name}: {now[1]} in {now[0]}", style="dim"),
+                    soft_wrap=True,
+                )
         if self._live:
-            self._live.update(self._picture(snapshot, progress), refresh=True)
+            self._live.update(self._picture(snapshot, progress, children), refresh=True)
 
-    def _picture(self, snapshot: Snapshot, progress: Progress | None) -> Group:
+    def _picture(self, snapshot: Snapshot, progress: Progress | None, children: Sequence[Child]) -> Group:
         lines: list[Text | Table] = [self._path(snapshot)]
-        phase = snapshot.phase
-        if progress is not None and isinstance(phase, Running) and phase.token == progress.token:
+        if progress is not None and _of_now(snapshot, progress):
             lines.append(self._bar(progress))
+        if children:
+            lines.append(self._rows(children, len(_live(snapshot)) - len(children)))
         return Group(*lines)
+
+    def _rows(self, children: Sequence[Child], more: int) -> Table:
+        """One row for each child: what it has in hand, where it is, and how far."""
+        grid = Table.grid(padding=(0, 1))
+        for child in children:
+            snapshot, progress = child
+            row: list[Text | ProgressBar] = [Text(f"{self._prefix}    {child.name}")]
+            row.append(Text(f"[{snapshot.state}]", style=_STYLES.get(snapshot.status, "bold cyan")))
+            if progress is not None and progress.total and _of_now(snapshot, progress):
+                share = max(0.0, min(1.0, progress.done / progress.total))
+                row += [ProgressBar(total=1.0, completed=share, width=_CHILD_BAR), Text(f"{share:4.0%}")]
+            else:
+                row += [Text(snapshot.status, style=_STYLES.get(snapshot.status, "")), Text("")]
+            grid.add_row(*row)
+        if more > 0:
+            grid.add_row(Text(f"{self._prefix}    and {more} more", style="dim"))
+        return grid
 
     def _path(self, snapshot: Snapshot) -> Text:
         """The states in the order of writing: passed, present, ahead; ends only once they are reached."""
@@ -116,3 +180,12 @@ class LiveView:
         bar = ProgressBar(total=1.0, completed=share, width=_BAR)
         grid.add_row(Text(f"{self._prefix}  "), bar, Text(f"{said}  {message}"))
         return grid
+
+
+def _live(snapshot: Snapshot) -> tuple[int, ...]:
+    return snapshot.phase.live if isinstance(snapshot.phase, Joining) else ()
+
+
+def _of_now(snapshot: Snapshot, progress: Progress) -> bool:
+    """Whether this was said by the attempt that is running, not by one before it."""
+    return isinstance(snapshot.phase, Running) and snapshot.phase.token == progress.token

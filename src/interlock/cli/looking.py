@@ -13,11 +13,13 @@ from interlock.cli.app import find, json_option, on_store, say_json, store_optio
 from interlock.cli.machines import where
 from interlock.definition.draw import draw
 from interlock.definition.duration import duration_text
+from interlock.errors import Refused, did_you_mean
 from interlock.interpreter.possible import possible
 from interlock.interpreter.status import STATUS
 from interlock.runtime.telling import one_line, told, when
 
 if TYPE_CHECKING:
+    from interlock.definition.machine import Definition
     from interlock.interpreter.snapshot import Snapshot
     from interlock.runtime.engine import Interlock
     from interlock.stores.contract import Page, Record
@@ -150,16 +152,20 @@ def _say(record: Record, as_document: bool, operation: bool = False) -> None:
 
 @click.command()
 @click.argument("id", required=False)
+@click.option("--until", metavar="STATE|STATUS", default="", help="Leave off as soon as the operation is there.")
 @store_option
 @json_option
-def watch(id: str | None, store: str, as_document: bool) -> None:
+def watch(id: str | None, until: str, store: str, as_document: bool) -> None:
     """Follow one operation until it ends, or all of them from now on.
 
-    Exit status 1 if the operation ended and did not succeed. One that is stuck is followed on: a person may mend it.
+    Exit status 1 if the operation ended and did not succeed, or with --until, ended elsewhere. One that is stuck is followed on: a person
+    may mend it.
 
     \b
-    Example:  interlock watch 01j9
+    Example:  interlock watch 01j9 --until verifying
     """
+    if until and id is None:
+        raise click.UsageError("--until: name the operation that is to come there")
 
     async def follow(interlock: Interlock) -> Snapshot | None:
         if id is None:
@@ -168,34 +174,48 @@ def watch(id: str | None, store: str, as_document: bool) -> None:
                 sys.stdout.flush()
             return None
         whole = await find(interlock, id)
-        if as_document:
-            async for record in interlock.watch(whole):
-                _say(record, True)
-                sys.stdout.flush()
-            return await interlock.show(whole)
-        return await _follow(interlock, whole)
+        machine = await _machine_of(interlock, whole)
+        known = [*machine.table, *STATUS.states]
+        if until and until not in known:
+            raise Refused(f"{machine.name} has no state `{until}`, nor is it a status{did_you_mean(until, known)}")
+        if not as_document:
+            return await _follow(interlock, whole, machine, until)
+        async for record in interlock.watch(whole):
+            _say(record, True)
+            sys.stdout.flush()
+            if until and until in _at(snapshot := await interlock.show(whole)):
+                return snapshot
+        return await interlock.show(whole)
 
     try:
         snapshot = on_store(store, follow)
     except KeyboardInterrupt:
         sys.exit(0)
-    sys.exit(0 if snapshot is None or snapshot.status == "succeeded" else 1)
+    sys.exit(0 if snapshot is None or (until or "succeeded") in _at(snapshot) else 1)
 
 
-async def _follow(interlock: Interlock, id: str) -> Snapshot:
+def _at(snapshot: Snapshot) -> tuple[str, str]:
+    return snapshot.state, snapshot.status
+
+
+async def _machine_of(interlock: Interlock, id: str) -> Definition:
+    snapshot = await interlock.show(id)
+    return await interlock.definition(snapshot.machine, snapshot.version)
+
+
+async def _follow(interlock: Interlock, id: str, machine: Definition, until: str) -> Snapshot:
     import asyncio
 
-    from interlock.cli.live import LiveView
+    from interlock.cli.live import LiveView, children_of
 
-    snapshot = await interlock.show(id)
     seen = 0
-    with LiveView(await interlock.definition(snapshot.machine, snapshot.version)) as view:
+    with LiveView(machine) as view:
         while True:
             records = await interlock.history(id, after=seen)
             snapshot = await interlock.show(id)
-            view.update(snapshot, records, await interlock.progress(id))
+            view.update(snapshot, records, await interlock.progress(id), await children_of(interlock, snapshot))
             seen = records[-1].seq if records else seen
-            if snapshot.ended and seen >= snapshot.seq:
+            if seen >= snapshot.seq and (snapshot.ended or until in _at(snapshot)):
                 return snapshot
             await asyncio.sleep(0.1)
 

@@ -144,13 +144,15 @@ def start(
         operation = await interlock.start(kind, values, key=key, state=state, breakpoints=breakpoints, by=by, **bounds)
         if not as_document:
             click.echo(operation.id)
-        return await _ended(interlock, operation, as_document) if wait else await operation.show()
+        after = await _ended(interlock, operation, as_document) if wait else await operation.show()
+        if wait and not as_document:
+            why = "" if after.status == "succeeded" else f": {(await operation.why()).waits_for}"
+            click.echo(f"{after.status} in {after.state}" + why.replace(": nothing: it", ": it"), err=True)
+        return after
 
     snapshot = on_store(store, begin, create=machine is not None)
     if as_document:
         say_json(snapshot)
-    elif wait:
-        click.echo(f"{snapshot.status} in {snapshot.state}", err=True)
     sys.exit(1 if wait and snapshot.status != "succeeded" else 0)
 
 

@@ -26,7 +26,7 @@ class Birth:
 
     Attributes:
         instance, host: names of the guest and of its host.
-        memory_mib, cpus, filled_mib, dirtied_pages, disk: what it is made of; see `Guest`.
+        memory_mib, cpus, filled_mib, dirtied_pages, disk, storage: what it is made of; see `Guest`.
         image: the image that its disk is made from; empty: its boot code alone.
         reason: why it cannot be, if it cannot.
     """
@@ -38,12 +38,14 @@ class Birth:
     filled_mib: int = 64
     dirtied_pages: int = 16
     disk: Literal["qcow2", "raw"] = "qcow2"
+    storage: Literal["shared", "local"] = "shared"
     image: str = ""
     reason: str = ""
 
     def guest(self) -> Guest:
         """Return what it is made of; raises ValueError where no guest can be."""
-        return Guest(self.instance, self.memory_mib, self.cpus, self.filled_mib, self.dirtied_pages, self.disk)
+        sizes = (self.memory_mib, self.cpus, self.filled_mib, self.dirtied_pages)
+        return Guest(self.instance, *sizes, self.disk, self.storage)
 
 
 class Boot(Machine[Birth], version=1):

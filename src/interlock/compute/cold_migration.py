@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from interlock import Actions, Claim, Event, Final, Machine, Operation, Retry, State
 from interlock.compute.fleet import Fleet
 from interlock.compute.hypervisor import Unsuitable
-from interlock.compute.steps import AT_ONCE, permit, running
+from interlock.compute.steps import AT_ONCE, on_shared_storage, permit, running
 
 __all__ = ["ColdMigration", "ColdMove", "cold_migration"]
 
@@ -84,6 +84,7 @@ def cold_migration(fleet: Fleet) -> Actions[ColdMove]:
         move = op.data
         try:
             await running(fleet, move.instance, move.source)
+            on_shared_storage(await fleet.made_as(move.instance), move.source)
             await fleet.check(move.instance, move.source, move.destination)
         except Unsuitable as unsuitable:
             return Event("unsuitable", reason=str(unsuitable))

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from interlock import Actions, Claim, Event, Final, Machine, Operation, Retry, State
 from interlock.compute.fleet import Fleet
 from interlock.compute.hypervisor import HostUnreachable, Unsuitable
-from interlock.compute.steps import AT_ONCE, permit
+from interlock.compute.steps import AT_ONCE, on_shared_storage, permit
 
 __all__ = ["Evacuation", "Flight", "HostReturn", "Return", "evacuation", "host_return"]
 
@@ -104,7 +104,7 @@ def evacuation(fleet: Fleet) -> Actions[Flight]:
     async def check(op: Operation[Flight]) -> Event | None:
         flight = op.data
         try:
-            await fleet.made_as(flight.instance)
+            on_shared_storage(await fleet.made_as(flight.instance), flight.source)
             await fleet.welcome(flight.instance, flight.destination)
             await dead(fleet, flight)
             await its_host(fleet, flight)

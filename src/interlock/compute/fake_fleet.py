@@ -36,7 +36,9 @@ class FakeFleet(FakeHypervisor):
     async def damage(self, instance: str) -> None:
         """Let a guest's disk be damaged: nothing starts from it any more."""
         async with self._open() as world:
-            world.disks[instance].damaged = True
+            for key, disk in world.disks.items():
+                if key.rpartition("/")[2] == instance:
+                    disk.damaged = True
 
     # -- a guest's process -------------------------------------------------------------------------------------------
 
@@ -86,7 +88,8 @@ class FakeFleet(FakeHypervisor):
             if there:
                 found = ", ".join(f"{state} on {name}" for name, state in there.items())
                 raise _error(Unsafe, host, instance, f"it is already {found}", "stop it there first")
-            disk = world.disks.get(instance)
+            self._only_here(world, host, instance)
+            disk = world.disks.get(world.disk_key(instance, host))
             if disk is None:
                 raise _error(Unsuitable, host, instance, "it has no disk", "make it first")
             if disk.damaged:
@@ -110,7 +113,8 @@ class FakeFleet(FakeHypervisor):
     async def make(self, guest: Guest, host: str, permit: Permit, image: str = "") -> None:
         instance = guest.instance
         async with self._verb("make", host, instance, permit) as world:
-            if (disk := world.disks.get(instance)) is not None:
+            self._only_here(world, host, instance)
+            if (disk := world.disks.get(world.disk_key(instance, host))) is not None:
                 if disk.by == permit.migration or (world.guests.get(instance) == asdict(guest) and not image):
                     return
                 what = f"it was made as {world.guests[instance]}"
@@ -118,16 +122,17 @@ class FakeFleet(FakeHypervisor):
             source = self._image(world, image, instance, host) if image else Image({}, 0, "")
             self._room(world, host, instance)
             world.guests[instance] = asdict(guest)
-            world.disks[instance] = Disk(source.life, by=permit.migration, damaged=source.damaged)
+            world.disks[world.disk_key(instance, host)] = Disk(source.life, by=permit.migration, damaged=source.damaged)
 
     async def unmake(self, instance: str, host: str, permit: Permit, *, mine: bool = False) -> None:
         async with self._verb("unmake", host, instance, permit) as world:
-            disk = world.disks.get(instance)
+            disk = world.disks.get(world.disk_key(instance, host))
             if disk is None or (mine and disk.by != permit.migration):
                 return
             self._off(world, host, instance)
             self._forget_dead(world, instance)
-            del world.disks[instance]
+            for key in [one for one in world.disks if one.rpartition("/")[2] == instance]:
+                del world.disks[key]
             world.guests.pop(instance, None)
 
     async def save(self, instance: str, host: str, name: str, permit: Permit) -> None:
@@ -149,7 +154,8 @@ class FakeFleet(FakeHypervisor):
 
     async def saved(self, instance: str) -> Sequence[str]:
         async with self._open() as world:
-            return sorted(world.disks[instance].saves) if instance in world.disks else []
+            found = [disk for key, disk in world.disks.items() if key.rpartition("/")[2] == instance]
+            return sorted(name for disk in found for name in disk.saves)
 
     async def write(self, instance: str, host: str, image: str, permit: Permit) -> None:
         async with self._verb("write", host, instance, permit) as world:
@@ -284,9 +290,11 @@ class FakeFleet(FakeHypervisor):
         return Guest(**world.guests[instance])
 
     def _disk(self, world: FakeWorld, instance: str, host: str) -> Disk:
-        if instance not in world.disks:
+        self._only_here(world, host, instance)
+        key = world.disk_key(instance, host)
+        if key not in world.disks:
             raise _error(Unsuitable, host, instance, "it has no disk", "boot it first")
-        return world.disks[instance]
+        return world.disks[key]
 
     def _image(self, world: FakeWorld, image: str, instance: str, host: str) -> Image:
         if image not in world.images or not world.images[image].ready:

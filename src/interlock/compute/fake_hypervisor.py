@@ -17,11 +17,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
-from interlock.compute.fake_world import TORN, Copy, FakeWorld, Process
-from interlock.compute.fleet import WHOLE_HOST, Fleet
-from interlock.compute.guest import PAGE_BYTES, TICKS_PER_SECOND
+from interlock.compute.fake_world import TORN, Copy, Disk, FakeWorld, Mirror, Process
+from interlock.compute.fleet import WHOLE_HOST, DiskFull, Fleet
+from interlock.compute.guest import DISK_BYTES, PAGE_BYTES, TICKS_PER_SECOND
 from interlock.compute.hypervisor import (
     Console,
+    CopyFailed,
     Guest,
     GuestLost,
     HostUnreachable,
@@ -46,7 +47,7 @@ _POLL_SECONDS = 0.05
 _WATCH_SECONDS = 0.2
 _LOCK_SECONDS = 20.0
 _ROUNDS_LIMIT = 1000
-_FIRST_PORT = 40000
+_FIRST_PORT, _DISK_PORTS = 40000, 10000
 _VERBS = {*dir(Hypervisor), *dir(Fleet)}
 
 
@@ -106,6 +107,7 @@ class FakeHypervisor:
             world.past = [process for process in world.past if process.instance != instance]
             world.processes = [process for process in world.processes if process.instance != instance]
             world.copies.pop(instance, None)
+            self._only_here(world, host, instance)
             world.begin(instance, host, self._clock())
 
     async def check(self, instance: str, source: str, destination: str) -> None:
@@ -133,11 +135,16 @@ class FakeHypervisor:
                 world.lose(process, self._clock())
                 world.forget(process)
                 process = None
+            local = world.guests[instance]["storage"] == "local"
             if process is None:
+                if local:
+                    self._copied_from(world, host, instance)
+                    world.disks[world.disk_key(instance, host)] = Disk(part=True)
                 world.ports += 1
                 process = Process(host, instance, RunState.INCOMING, permit.migration, _FIRST_PORT + world.ports)
                 world.processes.append(process)
-            return Incoming(f"tcp:127.0.0.1:{process.port}", process.port)
+            disk = f"127.0.0.1:{process.port + _DISK_PORTS}" if local else ""
+            return Incoming(f"tcp:127.0.0.1:{process.port}", process.port, disk)
 
     async def tear_down(self, instance: str, host: str, permit: Permit) -> bool:
         async with self._verb("tear_down", host, instance, permit) as world:
@@ -149,7 +156,39 @@ class FakeHypervisor:
                 raise _error(Unsafe, host, instance, what, "leave it there")
             world.lose(process, self._clock())
             world.forget(process)
+            copy = world.disks.get(key := world.disk_key(instance, host))
+            if copy is not None and copy.part:
+                del world.disks[key]
             return True
+
+    async def mirror(
+        self, instance: str, source: str, disk: str, permit: Permit, *, bytes_per_second: int | None = None
+    ) -> AsyncGenerator[Progress, None]:
+        async with self._verb("mirror", source, instance, permit) as world:
+            self._holder(world, source, instance)
+            target = self._listening(world, instance, int(disk.rpartition(":")[2]) - _DISK_PORTS)
+            if target is None:
+                what = f"its disk was not copied: Failed to connect to {disk}: Connection refused"
+                raise _error(CopyFailed, source, instance, what, "the guest goes on here; move it again")
+            known = world.mirrors.get(instance)
+            if known is None or (known.source, known.destination, known.error) != (source, target.host, ""):
+                if world.full:
+                    what, mend = "its disk was not copied: No space left", "make room at the destination"
+                    raise _error(DiskFull, source, instance, what, mend)
+                rate = bytes_per_second or _UNLIMITED_BYTES_PER_SECOND
+                world.mirrors[instance] = Mirror(source, target.host, self._clock(), DISK_BYTES, rate)
+        while True:
+            async with self._verb("mirror", source, instance) as world:
+                self._holder(world, source, instance)
+                progress = self._mirrored(world, source, instance)
+            yield progress
+            if progress.phase is Phase.READY:
+                return
+            await self._sleep(_WATCH_SECONDS)
+
+    async def end_mirror(self, instance: str, source: str, permit: Permit) -> None:
+        async with self._verb("end_mirror", source, instance, permit) as world:
+            world.mirrors.pop(instance, None)
 
     async def start_copy(
         self,
@@ -166,11 +205,10 @@ class FakeHypervisor:
             copy = world.copies.get(instance)
             if copy is not None and copy.source == source and copy.phase not in (Phase.FAILED, Phase.CANCELLED):
                 return Phase(copy.phase)
-            port = int(uri.rpartition(":")[2])
-            target = next(
-                (p for p in world.living(instance).values() if p.port == port and p.state == RunState.INCOMING), None
-            )
+            target = self._listening(world, instance, int(uri.rpartition(":")[2]))
             guest = Guest(**world.guests[instance])
+            if guest.storage == "local":
+                self._mirrored(world, source, instance, Phase.READY)
             filled = guest.filled_pages * PAGE_BYTES
             copy = Copy(
                 source,
@@ -204,7 +242,8 @@ class FakeHypervisor:
                 source in living and living[source].state in (RunState.LEFT, RunState.FEEDING)
             ):
                 raise _error(Unsafe, source, instance, "the guest has left this host", "let the migration finish")
-            self._holder(world, source, instance)
+            if (process := world.find(instance, source)) is None or not process.dead:
+                self._holder(world, source, instance)
             copy = world.copies.get(instance)
             if copy is not None and copy.source == source:
                 world.end_copy(instance, Phase.CANCELLED, "", self._clock())
@@ -223,6 +262,7 @@ class FakeHypervisor:
                 settled(progress, host=source, instance=instance)
                 copy = world.copies[instance]
                 if progress.phase is Phase.READY and arrived is not None:
+                    self._all_there(world, source, instance)
                     world.hand_over(copy, holder, arrived, Phase.COMPLETED, self._clock())
                     return
                 copy.bytes_per_second, copy.dirty_bytes_per_second = _UNLIMITED_BYTES_PER_SECOND, 0.0
@@ -244,6 +284,7 @@ class FakeHypervisor:
                         raise _error(Unsuitable, source, instance, what, mend)
                     holder = self._holder(world, source, instance)
                     copy.dirty_bytes_per_second = 0.0
+                    self._all_there(world, source, instance)
                     world.hand_over(copy, holder, arrived, Phase.PULLING, self._clock())
                 seen = _progress(world, instance, source)
                 if (seen.phase is Phase.COMPLETED and arrived is None) or seen.error == TORN:
@@ -361,6 +402,46 @@ class FakeHypervisor:
         self._reach(world, host, instance, out_of_band)
         key = f"{host}/{instance}"
         world.fences[key] = admit(world.fences.get(key), permit, host=host, instance=instance)
+
+    def _only_here(self, world: FakeWorld, host: str, instance: str) -> None:
+        elsewhere = " and ".join(world.disks_elsewhere(instance, host))
+        if elsewhere and world.disk_key(instance, host) in world.disks:
+            what = f"its disk is here and on {elsewhere} too, of a move that has not ended"
+            raise _error(Unsafe, host, instance, what, "let that move end, or delete the one that is not whole")
+        if elsewhere:
+            what, mend = f"its disk is on the own storage of {elsewhere}", "name that host, or move it while it runs"
+            raise _error(Unsuitable, host, instance, what, mend)
+
+    def _copied_from(self, world: FakeWorld, host: str, instance: str) -> None:
+        living = world.living(instance)
+        for other in world.disks_elsewhere(instance, host):
+            if other in living and living[other].state in (RunState.RUNNING, RunState.PAUSED):
+                return
+        mend = "start it where its disk is, then move it"
+        raise _error(Unsuitable, host, instance, "it runs nowhere that its disk could be copied from", mend)
+
+    def _listening(self, world: FakeWorld, instance: str, port: int) -> Process | None:
+        there = world.living(instance).values()
+        return next((p for p in there if p.port == port and p.state == RunState.INCOMING), None)
+
+    def _mirrored(self, world: FakeWorld, source: str, instance: str, wanted: Phase = Phase.COPYING) -> Progress:
+        """Return how far the copy of its disk is; raise unless that is under way, or with ``wanted`` in step."""
+        mirror = world.mirrors.get(instance)
+        known = mirror is not None and mirror.source == source
+        progress = mirror.progress(self._clock()) if mirror is not None and known else Progress(Phase.NONE)
+        if progress.phase not in (Phase.READY, wanted):
+            what = f"its disk was not copied: {progress.error or f'it is {progress.phase}'}"
+            raise _error(CopyFailed, source, instance, what, "the guest goes on here; move it again")
+        return progress
+
+    def _all_there(self, world: FakeWorld, source: str, instance: str) -> None:
+        """Raise, and let the guest go on at its source, unless its disk is at its destination."""
+        if world.guests[instance]["storage"] == "local":
+            try:
+                self._mirrored(world, source, instance, Phase.READY)
+            except CopyFailed:
+                world.end_copy(instance, Phase.CANCELLED, "", self._clock())
+                raise
 
     def _holder(self, world: FakeWorld, host: str, instance: str) -> Process:
         process = world.find(instance, host)

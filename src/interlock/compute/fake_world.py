@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from interlock.compute.guest import TICKS_PER_SECOND, Line, render
-from interlock.compute.hypervisor import Phase, RunState
+from interlock.compute.hypervisor import Phase, Progress, RunState
 from interlock.compute.records import Fence
 
-__all__ = ["TORN", "Copy", "Disk", "FakeWorld", "Image", "Process"]
+__all__ = ["TORN", "Copy", "Disk", "FakeWorld", "Image", "Mirror", "Process"]
 
 TORN = "it was in two places, and one of them is gone"
 """Why the copy of a guest that was pulled has failed."""
@@ -99,13 +99,35 @@ class Copy:
 
 
 @dataclass
+class Mirror:
+    """The copy of a local disk from when it began; ready once the two are in step."""
+
+    source: str
+    destination: str
+    began: float
+    total: int
+    bytes_per_second: float
+    phase: str = Phase.COPYING.value
+    error: str = ""
+
+    def progress(self, now: float) -> Progress:
+        sent = min(self.total, int(self.bytes_per_second * (now - self.began)))
+        done = self.phase == Phase.COPYING and sent == self.total
+        return Progress(Phase.READY if done else Phase(self.phase), sent, self.total - sent, self.total, self.error)
+
+
+@dataclass
 class Disk:
-    """A guest's disk on the storage that all hosts share: the counter that the guest keeps on it, and what was saved of it."""
+    """A guest's disk, shared by all hosts or local to one: the counter that the guest keeps on it, and what was saved of it.
+
+    ``part``: a copy that is not whole.
+    """
 
     life: int = 0
     saves: dict[str, int] = field(default_factory=dict)
     by: str = ""
     damaged: bool = False
+    part: bool = False
 
 
 @dataclass
@@ -127,6 +149,7 @@ class FakeWorld:
     processes: list[Process] = field(default_factory=list)
     past: list[Process] = field(default_factory=list)
     copies: dict[str, Copy] = field(default_factory=dict)
+    mirrors: dict[str, Mirror] = field(default_factory=dict)
     fences: dict[str, Fence] = field(default_factory=dict)
     boots: dict[str, int] = field(default_factory=dict)
     ports: int = 0
@@ -144,19 +167,30 @@ class FakeWorld:
         world.processes = [Process(**process) for process in fields["processes"]]
         world.past = [Process(**process) for process in fields["past"]]
         world.copies = {key: Copy(**copy) for key, copy in fields["copies"].items()}
+        world.mirrors = {key: Mirror(**mirror) for key, mirror in fields["mirrors"].items()}
         world.disks = {key: Disk(**disk) for key, disk in fields["disks"].items()}
         world.images = {key: Image(**image) for key, image in fields["images"].items()}
         return world
 
     def begin(self, instance: str, host: str, now: float) -> Process:
         """Let a guest begin a life on a host, from its disk."""
-        guest, disk = self.guests[instance], self.disks.setdefault(instance, Disk())
+        guest, disk = self.guests[instance], self.disks.setdefault(self.disk_key(instance, host), Disk())
         self.boots[instance] = self.boots.get(instance, 0) + 1
         process = Process(host, instance, RunState.RUNNING.value, counter=1, since=now)
         process.nonce = zlib.crc32(f"{instance}:{self.boots[instance]}".encode())
         process.disk, process.ram, process.cpus = disk.life, guest["memory_mib"], guest["cpus"]
         self.processes.append(process)
         return process
+
+    def disk_key(self, instance: str, host: str) -> str:
+        """Return under which name the disk is kept that a guest has on a host."""
+        local = self.guests.get(instance, {}).get("storage") == "local"
+        return f"{host}/{instance}" if local else instance
+
+    def disks_elsewhere(self, instance: str, host: str) -> list[str]:
+        """Return the other hosts that have a local disk of a guest."""
+        found = [key.partition("/") for key in self.disks if key.endswith(f"/{instance}")]
+        return [other for other, _, _ in found if other != host]
 
     def find(self, instance: str, host: str) -> Process | None:
         """Return the process for a guest on a host, dead or alive."""
@@ -184,6 +218,10 @@ class FakeWorld:
     def hand_over(self, copy: Copy, source: Process, destination: Process, phase: Phase, now: float) -> None:
         """Let a guest go on at its destination; its source keeps an empty shell, or memory that is still to be sent."""
         copy.phase = phase.value
+        if (mirror := self.mirrors.pop(source.instance, None)) is not None:
+            here, there = (self.disk_key(process.instance, process.host) for process in (source, destination))
+            half = mirror.progress(now).phase is not Phase.READY
+            self.disks[there] = replace(self.disks.pop(here), life=source.life(now), part=half)
         source.hold(now, RunState.FEEDING if phase is Phase.PULLING else RunState.LEFT)
         destination.first, destination.counter = source.counter + 1, source.counter
         destination.nonce, destination.disk = source.nonce, source.disk
@@ -205,9 +243,13 @@ class FakeWorld:
     def lose(self, process: Process, now: float) -> None:
         """Let a process die."""
         copy = self.copies.get(process.instance)
-        if process.state in (RunState.RUNNING, RunState.PAUSED) and process.instance in self.disks:
-            self.disks[process.instance].life = process.life(now)
+        key = self.disk_key(process.instance, process.host)
+        if process.state in (RunState.RUNNING, RunState.PAUSED) and key in self.disks:
+            self.disks[key].life = process.life(now)
         process.hold(now, "dead")
+        mirror = self.mirrors.get(process.instance)
+        if mirror is not None and process.host in (mirror.source, mirror.destination):
+            mirror.phase, mirror.error = Phase.FAILED.value, f"{process.host} is gone"
         if copy is not None and copy.phase == Phase.PULLING and process.host in (copy.source, copy.destination):
             # Torn in two. What is at the destination says that it runs, and stands still.
             copy.phase, copy.error = Phase.FAILED.value, TORN

@@ -6,7 +6,7 @@
 | disabling | it takes no new guests | let it take guests again, if this operation disabled it |
 | looking | which guests are on it, and where each can go | nothing |
 | awaiting | nothing: a guest is on its way to the host, or some of its memory is still there | - |
-| emptying | one live migration for each, two at a time; failures are collected | - |
+| emptying | one live migration for each, so many at a time; failures are collected | - |
 
 It looks again after each round, until nothing is left on the host; after five rounds it gives up. A host that is drained stays disabled
 until it is taken back (`HostReturn`). Guests that were moved stay where they are when the drain fails or is cancelled.
@@ -34,6 +34,9 @@ class Emptying:
 
     Attributes:
         host: its name.
+        at_a_time: how many guests leave it at the same time. A live migration itself lets no more than two leave a host at once.
+        bytes_per_second: limit of each copy's rate; None: as fast as it goes.
+        postcopy: whether a move that takes too long may be sent the signal `postcopy`; see `Move`.
         moves: the guests that are on it, each with its source and destination, as of the last look.
         rounds: how often guests were found that can be moved.
         waits: how often there was only to wait for guests on their way to it or from it, for ten seconds each.
@@ -41,6 +44,9 @@ class Emptying:
     """
 
     host: str
+    at_a_time: int = 2
+    bytes_per_second: int | None = None
+    postcopy: bool = False
     moves: list[dict[str, str]] = field(default_factory=list)
     rounds: int = 0
     waits: int = 0
@@ -81,10 +87,10 @@ class HostDrain(Machine[Emptying], version=1):
         description="a guest is on its way to it, or some of its memory is still there",
     )
     emptying = State(
-        children=Children("live-migration", each="moves", limit=2, on_failure="collect"),
+        children=Children("live-migration", each="moves", limit="at_a_time", on_failure="collect"),
         on={"failed": "looking"},
         then="looking",
-        description="its guests are moved, two at a time",
+        description="its guests are moved, so many at a time",
     )
 
     completed = Final("succeeded", description="nothing is on it, and it takes no guests")
@@ -101,6 +107,10 @@ def host_drain(fleet: Fleet) -> Actions[Emptying]:
 
     @actions.perform(HostDrain.checking)
     async def check(op: Operation[Emptying]) -> Event | None:
+        if op.data.at_a_time < 1:
+            return Event(
+                "unsuitable", reason=f"at_a_time is {op.data.at_a_time}: at least one guest must leave at a time"
+            )
         try:
             await fleet.guests_on(op.data.host)
         except Unsuitable as unsuitable:

@@ -4,6 +4,7 @@
     ├── HostUnreachable     did not answer in time, or is locked by another driver: try again
     ├── Unsuitable          this guest cannot go there, or is not where it was said to be: do not
     ├── CopyFailed          the copy ended without success; the guest runs where it was
+    │   └── NoCopy          there was none
     ├── CopyCancelled       somebody cancelled the copy; the guest runs where it was
     ├── GuestLost           the process that held the guest died: a person must boot it again from its disk
     ├── Unsafe              would lose the guest or run it twice: refused, nothing was changed
@@ -38,6 +39,7 @@ __all__ = [
     "Hypervisor",
     "HypervisorError",
     "Incoming",
+    "NoCopy",
     "Permit",
     "Phase",
     "Progress",
@@ -85,6 +87,12 @@ class CopyFailed(HypervisorError):
     code = "copy-failed"
 
 
+class NoCopy(CopyFailed):
+    """No copy was ever started. The guest runs at its source."""
+
+    code = "no-copy"
+
+
 class CopyCancelled(HypervisorError):
     """The copy was cancelled. The guest runs at its source; the destination is spent and must be prepared anew."""
 
@@ -121,7 +129,8 @@ class Guest:
     """What a guest is made of.
 
     ``filled_mib`` of its memory hold data that a copy must move, and ``dirtied_pages`` pages of 4 KiB of it are written
-    again 18.2 times a second. ``disk`` is the format of the image that all hosts share: "qcow2" or "raw".
+    again 18.2 times a second. ``disk`` is the format of its disk's image: "qcow2" or "raw". ``storage`` says where that is: "shared" by all
+    hosts, or "local" to the host it is on; then it goes along when the guest is moved, and nothing is left of it where the host is lost.
 
     >>> Guest("vm-1", memory_mib=64, filled_mib=64)
     Traceback (most recent call last):
@@ -134,6 +143,7 @@ class Guest:
     filled_mib: int = 64
     dirtied_pages: int = 16
     disk: str = "qcow2"
+    storage: str = "shared"
 
     def __post_init__(self) -> None:
         checked_name("instance", self.instance)
@@ -149,6 +159,8 @@ class Guest:
                 raise ValueError(f"guest `{self.instance}`: {name} is {value}, must be between {low} and {high}{why}")
         if self.disk not in ("qcow2", "raw"):
             raise ValueError(f"guest `{self.instance}`: disk is {self.disk!r}, must be 'qcow2' or 'raw'")
+        if self.storage not in ("shared", "local"):
+            raise ValueError(f"guest `{self.instance}`: storage is {self.storage!r}, must be 'shared' or 'local'")
 
     @property
     def filled_pages(self) -> int:
@@ -212,10 +224,14 @@ class Progress:
 
 
 class Incoming(NamedTuple):
-    """Where a prepared destination listens: ``uri`` for the source, and its TCP ``port`` on the loopback device."""
+    """Where a prepared destination listens: ``uri`` for the source, and its TCP ``port`` on the loopback device.
+
+    ``disk`` is where it takes the disk of a guest whose storage is local, else empty.
+    """
 
     uri: str
     port: int
+    disk: str = ""
 
 
 class Console(NamedTuple):
@@ -253,12 +269,26 @@ class Hypervisor(Protocol):
         """Start a destination that listens for the guest, or find the one that this migration has already started.
 
         A spent or foreign one that does not hold the guest is replaced. `Unsuitable` if the guest is there already, or the host cannot
-        do what ``postcopy`` asks for: see `pull`.
+        do what ``postcopy`` asks for: see `pull`. For a disk that is local to hosts it makes an empty one.
         """
         ...
 
     async def tear_down(self, instance: str, host: str, permit: Permit) -> bool:
-        """Remove this migration's destination; say whether there was one. `Unsafe` if it holds the guest."""
+        """Remove this migration's destination, and the copy of a local disk; say whether there was one. `Unsafe` if it holds the guest."""
+        ...
+
+    def mirror(
+        self, instance: str, source: str, disk: str, permit: Permit, *, bytes_per_second: int | None = None
+    ) -> AsyncGenerator[Progress, None]:
+        """Copy a local disk to where a destination takes it, ``disk``; yield how far that is, until the two are in step (ready).
+
+        From then on they stay so, while the guest writes, until it is handed over or `end_mirror`. A copy under way to there is joined.
+        Raises `CopyFailed`, `DiskFull` or `GuestLost`. Leave it early only from inside `contextlib.aclosing`.
+        """
+        ...
+
+    async def end_mirror(self, instance: str, source: str, permit: Permit) -> None:
+        """End the copy of a disk, if there is one. The guest goes on with the disk that it has."""
         ...
 
     async def start_copy(
@@ -273,7 +303,8 @@ class Hypervisor(Protocol):
     ) -> Phase:
         """Start to copy the guest to ``uri`` and return the phase it is in: a copy under way or done is left alone.
 
-        The guest is held when all is copied, until `switch_over`. Without ``bytes_per_second`` nothing slows the copy.
+        The guest is held when all is copied, until `switch_over`. Without ``bytes_per_second`` nothing slows the copy. `CopyFailed` if
+        the guest's disk is local, and not mirrored.
         """
         ...
 
@@ -286,7 +317,10 @@ class Hypervisor(Protocol):
         ...
 
     async def cancel_copy(self, instance: str, source: str, permit: Permit) -> None:
-        """Cancel the copy, if there is one, and return when the guest runs at the source. `Unsafe` if it has left."""
+        """Cancel the copy, if there is one, and return when the guest runs at the source, or its process is gone.
+
+        `Unsafe` if it has left.
+        """
         ...
 
     async def switch_over(self, instance: str, source: str, destination: str, permit: Permit) -> None:
@@ -353,5 +387,5 @@ def settled(progress: Progress, *, host: str, instance: str) -> bool:
     if progress.phase is Phase.FAILED:
         raise CopyFailed(f"the copy failed: {progress.error}", host=host, instance=instance, mend=mend)
     if progress.phase is Phase.NONE:
-        raise CopyFailed("no copy was ever started", host=host, instance=instance, mend=mend)
+        raise NoCopy("no copy was ever started", host=host, instance=instance, mend=mend)
     return progress.phase in (Phase.READY, Phase.COMPLETED)

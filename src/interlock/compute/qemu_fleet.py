@@ -32,6 +32,7 @@ from interlock.compute.hypervisor import (
     checked_name,
 )
 from interlock.compute.qemu_disks import end_copy, live_copy, qemu_img, snapshots, virtual_size
+from interlock.compute.qemu_driver import error_of
 from interlock.compute.qemu_host import QemuHosts
 from interlock.compute.qemu_process import Place, QemuProcess
 from interlock.compute.records import read_record, write_record
@@ -60,10 +61,10 @@ class QemuFleet(QemuHosts):
     async def welcome(self, instance: str, host: str) -> None:
         place = self._place(instance, host)
         if self._evacuations(host):
-            raise _error(Unsuitable, place, "the host is fenced", "take the host back first")
+            raise error_of(Unsuitable, place, "the host is fenced", "take the host back first")
         if (disabled := read_record(self._of_host(host) / "disabled.json")) is not None:
             what = f"the host takes no new guests: {disabled['by']} disabled it"
-            raise _error(Unsuitable, place, what, "choose another host, or enable it")
+            raise error_of(Unsuitable, place, what, "choose another host, or enable it")
 
     async def check(self, instance: str, source: str, destination: str) -> None:
         await self.welcome(instance, destination)
@@ -110,8 +111,9 @@ class QemuFleet(QemuHosts):
             process = place.living()
             if states != {host: RunState.RUNNING} or read_record(record) != asdict(guest) or process is None:
                 self._nowhere(place, states)
-                if not self._disk(guest).exists():
-                    raise _error(Unsuitable, place, "it has no disk", "make it first")
+                self._only_here(place, guest)
+                if not self._disk(guest, place).exists():
+                    raise error_of(Unsuitable, place, "it has no disk", "make it first")
                 self._forget_dead(guest.instance)
                 write_record(record, asdict(guest))
                 process = await self._launch(place, guest, None)
@@ -137,18 +139,20 @@ class QemuFleet(QemuHosts):
     async def make(self, guest: Guest, host: str, permit: Permit, image: str = "") -> None:
         place = self._place(guest.instance, host)
         async with self._turn(place, permit):
-            disk, maker = self._disk(guest), self._maker(guest.instance)
+            self._only_here(place, guest)
+            disk, maker = self._disk(guest, place), self._maker(guest.instance)
             if disk.exists():
                 known = read_record(self._root / "guests" / f"{guest.instance}.json")
                 mine = (read_record(maker) or {}).get("by") == permit.migration
                 if mine or (known == asdict(guest) and not image):
                     return
-                raise _error(Unsuitable, place, f"it was made as {known}", "name another guest")
+                raise error_of(Unsuitable, place, f"it was made as {known}", "name another guest")
             source = self._ready(place, image) if image else None
             write_record(maker, {"by": permit.migration})
             write_record(self._root / "guests" / f"{guest.instance}.json", asdict(guest))
             if source is None:
                 return await self._make_disk(place, guest)
+            disk.parent.mkdir(parents=True, exist_ok=True)
             draft = disk.with_suffix(".disk.new")
             await self._drafted(draft, place, "convert", "-f", "qcow2", "-O", guest.disk, source, draft)
             draft.replace(disk)
@@ -161,6 +165,8 @@ class QemuFleet(QemuHosts):
                 return
             self._nowhere(place, await self.where(instance))
             self._forget_dead(instance)
+            for own in [path for host in self._hosts for path in self._own_disks(instance, host)]:
+                own.unlink()
             for suffix in ("qcow2", "raw", "raw.new", "disk.new", "json"):
                 (self._root / "guests" / f"{instance}.{suffix}").unlink(missing_ok=True)
             maker.unlink(missing_ok=True)
@@ -196,6 +202,8 @@ class QemuFleet(QemuHosts):
 
     async def saved(self, instance: str) -> Sequence[str]:
         place = self._anywhere(instance)
+        elsewhere = self._disks_elsewhere(place, guest := self._guest(place))
+        place = elsewhere[0] if elsewhere and not self._disk(guest, place).exists() else place
         return await snapshots(place, self._existing(place))
 
     async def write(self, instance: str, host: str, image: str, permit: Permit) -> None:
@@ -218,7 +226,7 @@ class QemuFleet(QemuHosts):
         async with self._turn(place, permit):
             known = read_record(record)
             if known is not None and known["by"] != permit.migration:
-                raise _error(Unsuitable, place, f"there is an image {image}", "choose another name")
+                raise error_of(Unsuitable, place, f"there is an image {image}", "choose another name")
             if known is not None and known["ready"]:
                 return
             guest, disk = self._guest(place), self._existing(place)
@@ -239,7 +247,7 @@ class QemuFleet(QemuHosts):
         async with self._turn(place, permit):
             known = read_record(record)
             if known is None or known["by"] != permit.migration or not target.exists():
-                raise _error(Unsuitable, place, f"there is no image {image} of this operation", "capture it first")
+                raise error_of(Unsuitable, place, f"there is no image {image} of this operation", "capture it first")
             write_record(record, {**known, "ready": True})
 
     async def discard(self, instance: str, host: str, image: str, permit: Permit, *, mine: bool = False) -> None:
@@ -291,7 +299,7 @@ class QemuFleet(QemuHosts):
             known = records.get(instance)
             if known is not None and known["by"] != permit.migration and not known["done"]:
                 what = f"operation {known['by']} evacuates it already"
-                raise _error(Unsuitable, place, what, "let that one end")
+                raise error_of(Unsuitable, place, what, "let that one end")
             records[instance] = {"by": permit.migration, "done": bool(known and known["done"])}
             write_record(self._of_host(host) / "evacuations.json", records)
             for record in sorted(self._of_host(host).glob("*/qemu.json")):
@@ -321,7 +329,7 @@ class QemuFleet(QemuHosts):
             for instance, record in records.items():
                 if not record["done"]:
                     what, mend = f"its evacuation {record['by']} is not done", "let it end, then take the host back"
-                    raise _error(Unsafe, self._out_of_band(instance, host), what, mend)
+                    raise error_of(Unsafe, self._out_of_band(instance, host), what, mend)
             for instance in records:
                 left = self._out_of_band(instance, host)
                 if (process := left.recorded()) is not None:
@@ -336,7 +344,7 @@ class QemuFleet(QemuHosts):
         place = super()._place(instance, host)
         # A fenced host is off: what must be known of it is known without its answer.
         if (self._of_host(host) / "unreachable").exists() and not self._evacuations(host):
-            raise _error(HostUnreachable, place, "the host does not answer", "try again, or fence it")
+            raise error_of(HostUnreachable, place, "the host does not answer", "try again, or fence it")
         return place
 
     def _out_of_band(self, instance: str, host: str) -> Place:
@@ -347,7 +355,7 @@ class QemuFleet(QemuHosts):
         directory = self._of_host(host)
         place = Place(self._root, self._sockets, host, WHOLE_HOST)
         if reached and (directory / "unreachable").exists():
-            raise _error(HostUnreachable, place, "the host does not answer", "try again, or fence it")
+            raise error_of(HostUnreachable, place, "the host does not answer", "try again, or fence it")
         return place
 
     def _of_host(self, host: str) -> Path:
@@ -370,14 +378,22 @@ class QemuFleet(QemuHosts):
     def _ready(self, place: Place, image: str) -> Path:
         record, target = self._image(image)
         if not (read_record(record) or {}).get("ready"):
-            raise _error(Unsuitable, place, f"there is no image {image}", "name one that is ready")
+            raise error_of(Unsuitable, place, f"there is no image {image}", "name one that is ready")
         return target
 
     def _existing(self, place: Place) -> Path:
-        disk = self._disk(self._guest(place))
+        self._only_here(place, guest := self._guest(place))
+        disk = self._disk(guest, place)
         if not disk.exists():
-            raise _error(Unsuitable, place, "it has no disk", "make it first")
+            raise error_of(Unsuitable, place, "it has no disk", "make it first")
         return disk
+
+    def _own_disks(self, instance: str, host: str) -> list[Path]:
+        """Return what a host has on its own storage of a guest's disk; raises if there is something and it does not answer."""
+        found = sorted(self._out_of_band(instance, host).directory.glob("disk.*"))
+        if found:
+            self._place(instance, host)
+        return found
 
     def _evacuations(self, host: str) -> dict[str, dict[str, Any]]:
         return read_record(self._root / "hosts" / host / "evacuations.json") or {}
@@ -391,7 +407,7 @@ class QemuFleet(QemuHosts):
 
     def _not_fenced(self, place: Place) -> None:
         if self._evacuations(place.host):
-            raise _error(Unsuitable, place, "the host is fenced", "take the host back first")
+            raise error_of(Unsuitable, place, "the host is fenced", "take the host back first")
 
     def _forget_dead(self, instance: str) -> None:
         """Where it died it is no longer looked for; from a fenced host it still has to be deleted."""
@@ -402,7 +418,7 @@ class QemuFleet(QemuHosts):
     def _nowhere(self, place: Place, states: Mapping[str, RunState]) -> None:
         if states:
             found = ", ".join(f"{state} on {name}" for name, state in states.items())
-            raise _error(Unsafe, place, f"it is already {found}", "stop it there first")
+            raise error_of(Unsafe, place, f"it is already {found}", "stop it there first")
 
     @contextlib.asynccontextmanager
     async def _disk_in_hand(self, instance: str, host: str, permit: Permit) -> AsyncIterator[tuple[Place, Path]]:
@@ -411,7 +427,7 @@ class QemuFleet(QemuHosts):
             disk = self._existing(place)
             if disk.suffix == ".raw":
                 what, mend = "a raw disk has no snapshots", "make its disk in the format qcow2"
-                raise _error(Unsuitable, place, what, mend)
+                raise error_of(Unsuitable, place, what, mend)
             self._nowhere(place, await self.where(instance))
             yield place, disk
 
@@ -442,7 +458,3 @@ def _no_half(draft: Path) -> Iterator[None]:
     except HypervisorError:
         draft.unlink(missing_ok=True)
         raise
-
-
-def _error(kind: type[HypervisorError], place: Place, what: str, mend: str) -> HypervisorError:
-    return kind(what, host=place.host, instance=place.instance, mend=mend)

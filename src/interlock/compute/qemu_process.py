@@ -37,6 +37,7 @@ class QemuProcess:
     log: str
     migration: str | None = None
     uri: str | None = None
+    disk: str = ""
     pid: int | None = None
     started: int | None = None
 

@@ -12,6 +12,7 @@ from interlock.compute.qmp_link import Link, QmpRefusal
 
 __all__ = [
     "allowed",
+    "disk_size",
     "go_on",
     "is_whole",
     "listens_at",
@@ -94,6 +95,12 @@ async def listens_at(link: Link) -> str:
     """Return the URI at which a destination listens."""
     address = (await link.ask("query-migrate"))["socket-address"][0]
     return f"tcp:{address['host']}:{address['port']}"
+
+
+async def disk_size(link: Link) -> int:
+    """Return the bytes that a guest sees of its disk."""
+    nodes: Any = await link.ask("query-named-block-nodes", {"flat": True})
+    return next(int(node["image"]["virtual-size"]) for node in nodes if node.get("node-name") == "d0")
 
 
 async def is_whole(link: Link) -> bool:

@@ -8,7 +8,7 @@ from interlock import Operation, Retry
 from interlock.compute.fleet import Fleet
 from interlock.compute.hypervisor import Guest, Permit, RunState, Unsuitable
 
-__all__ = ["AT_ONCE", "nowhere", "permit", "running", "snapshots_fit", "with_image"]
+__all__ = ["AT_ONCE", "nowhere", "on_shared_storage", "permit", "running", "snapshots_fit", "with_image"]
 
 AT_ONCE = {"Unsuitable": Retry(1), "Unsafe": Retry(1), "DiskFull": Retry(1)}
 """Policies for what no second attempt mends: the step fails at once."""
@@ -42,6 +42,13 @@ def snapshots_fit(guest: Guest, host: str) -> None:
     """Raise `Unsuitable` unless there can be snapshots of a guest's disk."""
     if guest.disk == "raw":
         what, mend = "a raw disk has no snapshots", "make its disk in the format qcow2"
+        raise Unsuitable(what, host=host, instance=guest.instance, mend=mend)
+
+
+def on_shared_storage(guest: Guest, host: str) -> None:
+    """Raise `Unsuitable` unless a guest's disk can be reached from another host while this one does nothing for it."""
+    if guest.storage == "local":
+        what, mend = "its disk is on the host's own storage", "move it while it runs there: its disk goes along"
         raise Unsuitable(what, host=host, instance=guest.instance, mend=mend)
 
 

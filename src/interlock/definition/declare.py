@@ -196,7 +196,7 @@ class Children:
     Args:
         machine: name of the machine to start.
         each: field of the data that holds a list: one child for each of its items; None starts one child.
-        limit: how many run at the same time; None is all.
+        limit: how many run at the same time, or the field of the data that says so; None is all.
         join: ``all``, ``any`` (one success is enough) or ``first`` (the first to end, however it ends).
         on_failure: ``fast`` cancels the others at the first failure, ``collect`` waits for all.
         item: field of the child's data that an item of ``each`` fills which is no mapping. A child also gets those of the parent's
@@ -205,7 +205,7 @@ class Children:
 
     machine: str
     each: str | None = None
-    limit: int | None = None
+    limit: int | str | None = None
     join: Literal["all", "any", "first"] = "all"
     on_failure: Literal["fast", "collect"] = "fast"
     item: str | None = None
@@ -213,7 +213,7 @@ class Children:
     def __post_init__(self) -> None:
         _expect("Children", self, str, "text", "machine", "join", "on_failure")
         _expect("Children", self, str, "a field's name", "each", "item", none=True)
-        _expect("Children", self, int, "a whole number", "limit", none=True)
+        _expect("Children", self, (int, str), "a whole number, or a field's name", "limit", none=True)
 
 
 class _Named:

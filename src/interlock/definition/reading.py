@@ -166,6 +166,10 @@ def _attempts(value: Any, where: str) -> int | None:
     return None if value == "forever" else _whole(value, where)
 
 
+def _whole_or_field(value: Any, where: str) -> int | str:
+    return value if isinstance(value, str) else _whole(value, where)
+
+
 def _parts(value: Any, where: str, readers: Mapping[str, Reader], *needs: str) -> dict[str, Any]:
     found = _mapping(value, where, tuple(readers), needs)
     return {key: readers[key](given, f"{where}.{key}") for key, given in found.items()}
@@ -238,7 +242,7 @@ _CLAIM_READERS: dict[str, Reader] = {"name": _text, "limit": _whole, "on_conflic
 _CHILDREN_READERS: dict[str, Reader] = {
     "machine": _text,
     "each": _text,
-    "limit": _whole,
+    "limit": _whole_or_field,
     "join": _text,
     "on_failure": _text,
     "item": _text,

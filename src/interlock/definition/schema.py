@@ -158,7 +158,9 @@ def _children() -> Schema:
         {
             "machine": _text("The machine whose operations are started.", pattern=MACHINE, maxLength=64),
             "each": _text("The field of the data that holds a list: one child for each of its items."),
-            "limit": _whole("How many run at the same time."),
+            "limit": {
+                "oneOf": [_whole("How many run at the same time."), _text("The field of the data that says so.")]
+            },
             "join": _one_of("all", "any", "first"),
             "on_failure": _one_of("fast", "collect"),
             "item": _text("The field of the child's data that an item fills which is no mapping."),

@@ -229,7 +229,7 @@ def _kinds(definition: Definition) -> Iterator[Fault]:
         yield from _options(where, state, _OPTIONS)
         if state.children is not None:
             yield from _options(where, state.children, _CHILDREN)
-            if state.children.limit is not None and state.children.limit < 1:
+            if isinstance(state.children.limit, int) and state.children.limit < 1:
                 yield Fault("bad-option", where, "has a limit below 1 for its children", "Leave it out to run all.")
     for name in definition.finals:
         yield from _options(f"`{name}`", definition.states[name], {"outcome": _OUTCOMES})
@@ -470,7 +470,11 @@ def _templates(definition: Definition) -> Iterator[Fault]:
         if count > 1:
             yield Fault("twice-claimed", f"claim `{name}`", "is declared twice", "Keep one.")
     for where, state in _states(definition):
-        each = state.children.each if state.children else None
-        if definition.fields is not None and each is not None and each not in definition.fields:
-            mend = f"Use one of {', '.join(definition.fields)}{did_you_mean(each, definition.fields)}."
-            yield Fault("unknown-field", where, f"has children for each `{each}`, which is no field of the data", mend)
+        one = state.children
+        named = (("for each", one.each), ("with the limit", one.limit)) if one else ()
+        for what, field in named:
+            if definition.fields is not None and isinstance(field, str) and field not in definition.fields:
+                mend = f"Use one of {', '.join(definition.fields)}{did_you_mean(field, definition.fields)}."
+                yield Fault(
+                    "unknown-field", where, f"has children {what} `{field}`, which is no field of the data", mend
+                )

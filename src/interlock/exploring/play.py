@@ -358,7 +358,9 @@ class Play:
     async def _start(self, interlock: Interlock, number: int) -> None:
         start = self.exploration.operations[number]
         try:
-            await interlock.start(start.machine, start.fields, key=f"operation {number}", by=str(number))
+            await interlock.start(
+                start.machine, start.fields, key=f"operation {number}", by=str(number), **start.options
+            )
         except InterlockError as error:
             self._refused[number] = error
             self.say(None, f"{start!r} is refused: {error}")

@@ -28,6 +28,7 @@ class Start:
 
     Args:
         machine: the machine's class, or a `Definition`.
+        options: of `Interlock.start`, by name: ``{"delay": "5s", "on_conflict": "wait"}``.
         fields: the operation's data, by name.
 
     >>> from interlock import Final, Machine, State
@@ -38,15 +39,21 @@ class Start:
     Start(visit, guest='ann')
     """
 
-    def __init__(self, machine: type[Machine[Any]] | Definition, /, **fields: Any) -> None:
+    def __init__(
+        self, machine: type[Machine[Any]] | Definition, options: Mapping[str, Any] | None = None, /, **fields: Any
+    ) -> None:
         self.machine = machine
+        self.options = dict(options or {})
+        for name in ("key", "by"):
+            if name in self.options:
+                raise Refused(f"Start: the explorer itself gives `{name}`; leave it out")
         self.definition = definition_of(machine)
         self.fields = fields
 
     def __repr__(self) -> str:
-        return (
-            f"Start({', '.join([self.definition.name, *(f'{key}={value!r}' for key, value in self.fields.items())])})"
-        )
+        options = [repr(self.options)] if self.options else []
+        fields = [f"{key}={value!r}" for key, value in self.fields.items()]
+        return f"Start({', '.join([self.definition.name, *options, *fields])})"
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from interlock.definition.declare import Children
 from interlock.interpreter import facts as f
 from interlock.interpreter import inputs as i
 from interlock.interpreter import ways
-from interlock.interpreter.items import items_of
+from interlock.interpreter.items import items_of, room_of
 from interlock.interpreter.phases import Joining
 from interlock.interpreter.snapshot import Snapshot
 from interlock.interpreter.turn import Turn
@@ -41,15 +41,15 @@ def go_on(turn: Turn) -> None:
         if not phase.live:
             ways.conclude(turn)
         return
-    items = items_of(row.children, turn.after.data)
-    if isinstance(items, str) or len(items) < phase.total:
-        what = items if isinstance(items, str) else f"`{row.children.each}` lost items while its children ran"
+    items, room = items_of(row.children, turn.after.data), room_of(row.children, turn.after.data)
+    if isinstance(items, str) or isinstance(room, str) or len(items) < phase.total:
+        lost = f"`{row.children.each}` lost items while its children ran"
+        what = next((one for one in (items, room) if isinstance(one, str)), lost)
         if phase.live:
             return None if phase.stopping else turn.add(f.ChildrenStopped(what))
         return _leave(turn, "failed", what)
     verdict = _verdict(row.children, phase)
     if verdict is None and not phase.stopping:
-        room = phase.total if row.children.limit is None else row.children.limit
         while len(phase.live) < room and phase.issued < phase.total and not turn.after.paused:
             index = phase.issued
             turn.add(f.ChildIssued(index, child_id(turn.after, index)))

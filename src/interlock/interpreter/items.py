@@ -7,7 +7,7 @@ from typing import Any
 
 from interlock.definition.declare import Children
 
-__all__ = ["MAX_CHILDREN", "child_data", "items_of"]
+__all__ = ["MAX_CHILDREN", "child_data", "items_of", "room_of"]
 
 MAX_CHILDREN = 1_000
 
@@ -34,6 +34,17 @@ def items_of(children: Children, data: Mapping[str, Any]) -> list[dict[str, Any]
                 "Children(item=...) names the field that a plain value fills"
             )
     return items
+
+
+def room_of(children: Children, data: Mapping[str, Any]) -> int | str:
+    """Return how many children may run at the same time, or why nobody can say."""
+    limit = children.limit
+    if limit is None:
+        return MAX_CHILDREN
+    value = data.get(limit) if isinstance(limit, str) else limit
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        return f"`{limit}` is {value!r}, not a whole number from 1: so many children are to run at the same time"
+    return value
 
 
 def child_data(children: Children, data: Mapping[str, Any], index: int, known: Collection[str]) -> dict[str, Any]:

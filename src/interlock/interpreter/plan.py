@@ -13,6 +13,7 @@ from interlock.definition.machine import Definition
 from interlock.errors import Refused
 from interlock.interpreter.claims import blocked, wanted
 from interlock.interpreter.decide import decide
+from interlock.interpreter.facts import ClaimsAwaited, Entered, Postponed
 from interlock.interpreter.inputs import Standing, Start
 from interlock.interpreter.items import child_data, items_of
 from interlock.interpreter.turn import filled
@@ -86,7 +87,9 @@ def plan(machine: Definition, start: Start, standing: Standing, now: float) -> P
     refused, data, first = "", dict(start.data), start.state
     try:
         data = fit(machine.fields, data, "operation")
-        first = decide(machine, None, msgspec.structs.replace(start, standing=standing), now).snapshot.state
+        facts = decide(machine, None, msgspec.structs.replace(start, standing=standing), now).facts
+        # Not where it is then: it may have passed a state by, as a parent of no children.
+        first = next(fact.state for fact in facts if isinstance(fact, Entered | Postponed | ClaimsAwaited))
     except Refused as error:
         refused = error.message
     return Plan(

@@ -9,8 +9,10 @@ import msgspec
 
 from interlock.definition.compare import unable
 from interlock.definition.machine import Definition
+from interlock.interpreter.because import because
 from interlock.interpreter.children import child_id
 from interlock.interpreter.claims import blocked, family
+from interlock.interpreter.facts import Fact, Overrode
 from interlock.interpreter.inputs import Standing
 from interlock.interpreter.possible import possible
 from interlock.interpreter.snapshot import Beginning, Ended, Joining, Queued, Running, Snapshot, Status, Stuck, timer_at
@@ -45,6 +47,7 @@ class Load(msgspec.Struct, frozen=True):
         more: there are more than were counted.
         standing: who holds and who waits for what it claims.
         children: the status of each child that is not over, by its id; None for one that is not there yet.
+        last: of an operation that is over, the facts that led to its end.
     """
 
     running: Mapping[str, int] = {}
@@ -52,6 +55,7 @@ class Load(msgspec.Struct, frozen=True):
     more: bool = False
     standing: Standing = {}
     children: Mapping[str, str | None] = {}
+    last: tuple[Fact, ...] = ()
 
 
 class Why(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -108,7 +112,13 @@ def why(
     held_by, held_until, next_at = "", None, timer_at(snapshot)
     live = [lease for lease in leases if lease.until >= now]
     if isinstance(phase, Ended):
-        waits_for = f"nothing: it {phase.outcome}" if phase.outcome != "cancelled" else "nothing: it was cancelled"
+        what = "was cancelled" if phase.outcome == "cancelled" else phase.outcome
+        cause = because(load.last) if load is not None and phase.outcome != "succeeded" else ""
+        details += [_moved(fact) for fact in (load.last if load else ()) if isinstance(fact, Overrode)]
+        by_a_person = cause.startswith("it was cancelled")
+        waits_for = (
+            f"nothing: {cause}" if by_a_person else f"nothing: it {what}" + (f", because {cause}" if cause else "")
+        )
     elif isinstance(phase, Stuck):
         waits_for = f"a person: {phase.reason}"
     elif isinstance(phase, Running):
@@ -143,6 +153,11 @@ def why(
         snapshot.id, snapshot.machine, snapshot.version, snapshot.state, snapshot.status, snapshot.changed, waits_for, held_by, held_until,
         next_at, tuple(details), can,
     )  # fmt: skip
+
+
+def _moved(fact: Overrode) -> str:
+    broke = f", which broke: {'; '.join(fact.broke)}" if fact.broke else ""
+    return f"{fact.by or 'somebody'} moved it to `{fact.to}` ({fact.reason}){broke}"
 
 
 def _beginning(phase: Beginning, snapshot: Snapshot, now: float, load: Load) -> str:

@@ -1,9 +1,9 @@
-"""Whom an operation waits for: busy workers, holders of its claims, its children. What `why` says of them."""
+"""Whom an operation waits for: busy workers, holders of its claims, its children; and what led to its end. What `why` says of them."""
 
 from __future__ import annotations
 
 from interlock.interpreter.children import child_id
-from interlock.interpreter.snapshot import Beginning, Joining, Queued, Snapshot
+from interlock.interpreter.snapshot import Beginning, Ended, Joining, Queued, Snapshot
 from interlock.interpreter.why import Load
 from interlock.stores.contract import Lease, Store
 from interlock.stores.stored import standing_of
@@ -12,6 +12,8 @@ __all__ = ["COUNTED", "load_before"]
 
 COUNTED = 1_000
 """Operations that are counted in a queue before one; `why` says "or more" beyond."""
+TOLD = 200
+"""Facts before the end that are looked through for its cause."""
 
 
 def load_before(store: Store, snapshot: Snapshot, now: float) -> tuple[list[Lease], Load]:
@@ -23,6 +25,9 @@ def load_before(store: Store, snapshot: Snapshot, now: float) -> tuple[list[Leas
         ids = [child_id(snapshot, index) for index in phase.live]
         found = {one.id: one.status for one in store.load(ids)}
         return leases, Load(children={id: found.get(id) for id in ids})
+    if isinstance(phase, Ended):
+        records = store.journal(snapshot.id, max(0, snapshot.seq - TOLD), TOLD)
+        return leases, Load(last=tuple(fact for record in records for fact in record.facts))
     if not isinstance(phase, Queued):
         return leases, Load()
     serving = [one for one in leases if phase.queue in one.queues and snapshot.machine in one.machines]

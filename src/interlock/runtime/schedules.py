@@ -6,6 +6,8 @@ Theory of operation:
 2.  What it starts has an id that follows from the schedule's name and that time: however many workers fire it, and however often a worker
     dies between the start and the note that it happened, there is one operation.
 3.  If nobody was there at several of its times, the last of them is made up for, and the others are left out; the schedule says how many.
+    A time whose operation is there, started by whoever died before noting it, does not count among them. (A worker that stood still between
+    its look and its start may still start one that another worker has counted: there is one operation, and the count is one too many.)
 4.  What is refused (a claim that is taken, data that no longer fits) is noted in the schedule and logged; the next time comes all the same.
 """
 
@@ -56,7 +58,8 @@ def following(cron: str, timezone: str, after: float) -> float:
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise Refused(f"schedule: there is no time zone `{timezone}`; name one like Europe/Berlin, or UTC") from None
     try:
-        return next(CronSim(cron, datetime.fromtimestamp(after, zone))).timestamp()
+        times = (one.timestamp() for one in CronSim(cron, datetime.fromtimestamp(after, zone)))
+        return next(at for at in times if at > after)  # when clocks go back, an hour comes twice: it names its first
     except CronSimError as error:
         raise Refused(f'schedule: `{cron}` is no cron expression: {error}; write it like "30 2 * * *"') from None
     except StopIteration:
@@ -98,22 +101,30 @@ class Schedules:
                 log.warning("schedule `%s`: trying again: %s", one.name, error)
 
     async def _fire(self, schedule: Schedule, now: float) -> None:
-        missed = 0
+        left: list[str] = []
         last, after = schedule, following(schedule.cron, schedule.timezone, schedule.next_at)
-        while after <= now and missed < MISSED:
-            last, missed = structs.replace(last, next_at=after), missed + 1
+        while after <= now and len(left) < MISSED:
+            left.append(operation_id(last))
+            last = structs.replace(last, next_at=after)
             after = following(schedule.cron, schedule.timezone, after)
         if after <= now:
             after = following(schedule.cron, schedule.timezone, now)
+        said = await self._start(last)
+
+        def note(store: Store) -> int | None:
+            # whoever started one of them may have died before noting it; and what one was refused another may have been granted
+            missed, id = len(left) - len(store.load(left)), operation_id(last)
+            known = structs.replace(
+                schedule, next_at=after, last_at=last.next_at, missed=schedule.missed + missed,
+                last=id if store.load([id]) else said,
+            )  # fmt: skip
+            return missed if store.set_schedule(known, schedule) else None
+
+        missed = await self._ledger.committer.call(note)
         if missed:
             log.warning(
-                "schedule `%s`: nobody was there at %d of its times; the last is made up for", schedule.name, missed
+                "schedule `%s`: nobody was there at %d of its times; the last was made up for", schedule.name, missed
             )
-        said = await self._start(last)
-        known = structs.replace(
-            schedule, next_at=after, last_at=last.next_at, last=said, missed=schedule.missed + missed
-        )
-        await self._ledger.committer.call(lambda store: store.set_schedule(known, schedule))
 
     async def _start(self, schedule: Schedule) -> str:
         id, offer = operation_id(schedule), None

@@ -393,9 +393,11 @@ class Worker:
     def _look(self, store: Store, now: float, room: bool, limit: int) -> Look:
         queues = self._queues if room else frozenset[str]()  # without room only what the clock alone moves
         machines = self._actions.keys()
-        due = store.due(machines, queues, now, limit, self._passing.skip if room else 0)
+        skip = self._passing.skip if room else 0
+        due = store.due(machines, queues, now, limit, skip)
         left = [(lease, store.held(lease.worker, BATCH)) for lease in self._session.lapsed(store.leases(), now)]
-        next_due = None if due else store.next_due(machines, queues)
+        # At the end of the line only what was passed over is due: to look again at once would be to look for ever.
+        next_due = None if due or skip else store.next_due(machines, queues)
         return Look(left, due, next_due, self._between.look(store, now), self._schedules.look(store, now))
 
     def _next_due(self, store: Store) -> float | None:

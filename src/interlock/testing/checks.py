@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from interlock.definition.document import from_document
 from interlock.interpreter import facts as f
 from interlock.interpreter.children import child_id
 from interlock.interpreter.claims import blocked, family
+from interlock.interpreter.inputs import Start
+from interlock.interpreter.plan import plan
 from interlock.interpreter.snapshot import Beginning, Ended, Joining, Running, Snapshot, Stuck, fold
 from interlock.interpreter.status import STATUS
 from interlock.stores.contract import Record, Store
@@ -55,6 +58,8 @@ def broken(
         yield from _journal(snapshot, journals[id])
         yield from _clean(snapshot, journals[id], things)
         yield from _own(id, journals[id], came_back)
+        yield from _not_before(id, journals[id])
+        yield from _as_planned(store, journals[id])
     yield from _kept(told, snapshots, journals)
 
 
@@ -84,6 +89,9 @@ def _together(store: Store) -> Iterator[str]:
     for record in store.tail(0, 1_000_000):
         before = after = now.get(record.operation)
         for fact in record.facts:
+            if isinstance(fact, f.Started) and after is not None:
+                yield f"{record.operation} is started twice"
+                after = None
             after = fold(after, fact, record.at)
         assert after is not None
         now[record.operation] = after
@@ -119,6 +127,8 @@ def _journal(snapshot: Snapshot, records: Sequence[Record]) -> Iterator[str]:
     running = False
     for record in records:
         for fact in record.facts:
+            if isinstance(fact, f.Started):
+                again, status, running = None, "", False
             if isinstance(fact, f.Issued):
                 if running:
                     yield f"{snapshot.id}: an attempt was issued while another ran (record {record.seq})"
@@ -147,6 +157,37 @@ def _own(id: str, records: Sequence[Record], came_back: set[tuple[str, int]]) ->
                 token = seq
             elif isinstance(fact, f.Performed) and (id, token) not in came_back:
                 yield f"{id}: an outcome is recorded for attempt {token}, which never came back with one"
+
+
+def _not_before(id: str, records: Sequence[Record]) -> Iterator[str]:
+    """A start that was delayed begins when its time has come, unless somebody moved it by hand."""
+    until: float = 0.0
+    for record in records:
+        for fact in record.facts:
+            if isinstance(fact, f.Postponed):
+                until = fact.until
+            elif isinstance(fact, f.Overrode | f.Skipped):
+                until = 0.0
+            elif isinstance(fact, f.Issued) and record.at < until:
+                yield f"{id} was to begin {until - record.at:.3f} s later than it did"
+
+
+def _as_planned(store: Store, records: Sequence[Record]) -> Iterator[str]:
+    """As long as nobody moves it by hand and nothing is undone, it comes through states that the plan of its start has named."""
+    facts = [fact for record in records for fact in record.facts]
+    started = facts[0]
+    assert isinstance(started, f.Started)
+    document = store.definition(started.machine, started.version)
+    assert document is not None
+    found = plan(from_document(document), Start("", started.data), {}, records[0].at)
+    named = {state.name for state in found.states}
+    if found.refused:
+        yield f"{started.id} was started, and its plan says that it is refused: {found.refused}"
+    for fact in facts:
+        if isinstance(fact, f.Overrode | f.Upgraded | f.RollbackBegan):
+            return
+        if isinstance(fact, f.Entered) and fact.outcome in (None, "succeeded") and fact.state not in named:
+            yield f"{started.id} came to {fact.state}, and its plan had named {', '.join(sorted(named))} only"
 
 
 def _clean(snapshot: Snapshot, records: Sequence[Record], things: set[tuple[str, str]]) -> Iterator[str]:

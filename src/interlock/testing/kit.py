@@ -22,7 +22,7 @@ from interlock.definition.declare import Final, State
 from interlock.definition.document import to_document
 from interlock.definition.duration import Duration, duration_text, seconds
 from interlock.definition.machine import Definition, Machine, data_type_of, definition_of
-from interlock.errors import Refused
+from interlock.errors import Refused, did_you_mean
 from interlock.interpreter.facts import Entered, Fact, Issued, Performed, Undone
 from interlock.interpreter.snapshot import Ended, Running, Snapshot, Status, Stuck, fold
 from interlock.runtime.actions import Actions, Event
@@ -79,7 +79,7 @@ class Kit:
         stubs: list[Stubs] = []
         self._stage = stage = Stage(lambda: [one.actions() for one in stubs], action_seconds, steps)
         stubs += [_stubs(one, stage) for one in (machine, *children)]
-        self._stubs = stubs[0]
+        self._stubs = stubs
         weakref.finalize(self, stage.close)
         stage.launch()
 
@@ -102,7 +102,7 @@ class Kit:
         """Say what the action of a state answers, from its next attempt on; a `recover` too, if it has no stub of its own.
 
         Args:
-            state: an acting state, or its name.
+            state: an acting state, or its name; of a child's machine with that before it, ``"live-migration.copying"``.
             answers: one for each attempt of an operation, the last one for all that follow: None, a mapping or an `Event` is returned, an
                 exception is raised, a function is called with the operation; `HANGS` never returns, and at `CRASHES` the worker dies.
             returns, raises, event, runs, hangs: the same in words, where there is one answer.
@@ -141,7 +141,8 @@ class Kit:
 
     def stub_condition(self, name: str, *answers: Any) -> None:
         """Say what a condition answers: True, False, or an exception; one after the other, the last one for all that follow."""
-        self._stubs.put("condition", name, answers, 0.0)
+        stubs, name = self._stubs_of(name)
+        stubs.put("condition", name, answers, 0.0)
 
     def _put(
         self,
@@ -155,7 +156,7 @@ class Kit:
         hangs: bool,
         takes: Duration,
     ) -> None:
-        name = state if isinstance(state, str) else state.name
+        stubs, name = self._stubs_of(state)
         worded = [returns] if returns is not _UNSAID else []
         worded += [raises] if raises is not _UNSAID else []
         worded += [event if isinstance(event, Event) else Event(event)] if event else []
@@ -165,7 +166,18 @@ class Kit:
             raise Refused(f"stub of `{name}`: say one of answers, returns=, raises=, event=, runs=, hangs=")
         if not worded and not answers and kind == "undo":
             worded = [None]
-        self._stubs.put(kind, name, [*answers, *worded], seconds(takes))
+        stubs.put(kind, name, [*answers, *worded], seconds(takes))
+
+    def _stubs_of(self, name: State | str) -> tuple[Stubs, str]:
+        """Return whose stubs are meant, and the name there."""
+        if isinstance(name, State):
+            return next((one for one in self._stubs if one.has(name)), self._stubs[0]), name.name
+        machine, dot, rest = name.rpartition(".")
+        for one in self._stubs if dot else self._stubs[:1]:
+            if not dot or one.machine.name == machine:
+                return one, rest
+        known = [one.machine.name for one in self._stubs]
+        raise Refused(f"the kit has no machine `{machine}`{did_you_mean(machine, known)}; it has {', '.join(known)}")
 
     # Operations
 

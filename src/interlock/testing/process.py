@@ -10,7 +10,7 @@ from typing import Any, Protocol, cast
 from interlock.errors import InterlockError, StoreFailed
 from interlock.runtime.actions import Actions
 from interlock.runtime.engine import Interlock
-from interlock.stores.contract import Entry, Store
+from interlock.stores.contract import Entry, Schedule, Store
 from interlock.stores.memory import MemoryStore
 from interlock.testing.loop import VirtualLoop
 
@@ -31,8 +31,15 @@ class Faults(Protocol):
 class View:
     """One process's view of the shared store: it dies before or after a commit, or the store fails."""
 
-    def __init__(self, store: MemoryStore, random: Random, faults: Faults, count: Callable[[str], None]) -> None:
-        self._store, self._random, self._faults, self._count = store, random, faults, count
+    def __init__(
+        self,
+        store: MemoryStore,
+        random: Random,
+        faults: Faults,
+        count: Callable[[str], None],
+        noted: Callable[[Schedule | None, Schedule | None], None] = lambda before, after: None,
+    ) -> None:
+        self._store, self._random, self._faults, self._count, self._noted = store, random, faults, count, noted
         self.dead = False
 
     def __getattr__(self, name: str) -> Any:
@@ -47,16 +54,37 @@ class View:
 
     def commit(self, entries: Sequence[Entry]) -> list[bool]:
         """Commit, unless this is where the process dies or the store fails."""
-        if self.dead:
-            raise Killed
-        chance = self._random.random()
-        if chance < self._faults.fail:
-            self._count("store failed")
-            raise StoreFailed("the disk is full")
-        self.boundary("before a commit")
+        self._open("before a commit")
         won = self._store.commit(entries)
         self.boundary("after a commit")
         return won
+
+    def set_schedule(self, schedule: Schedule, before: Schedule | None) -> bool:
+        """Write a schedule, unless this is where the process dies or the store fails."""
+        self._open("before it noted a schedule")
+        won = self._store.set_schedule(schedule, before)
+        if won:
+            self._noted(before, schedule)
+        self.boundary("after it noted a schedule")
+        return won
+
+    def drop_schedule(self, name: str) -> bool:
+        """Forget a schedule, unless this is where the process dies or the store fails."""
+        self._open("before it dropped a schedule")
+        before = next((one for one in self._store.schedules() if one.name == name), None)
+        dropped = self._store.drop_schedule(name)
+        if dropped:
+            self._noted(before, None)
+        self.boundary("after it dropped a schedule")
+        return dropped
+
+    def _open(self, where: str) -> None:
+        if self.dead:
+            raise Killed
+        if self._random.random() < self._faults.fail:
+            self._count("store failed")
+            raise StoreFailed("the disk is full")
+        self.boundary(where)
 
     def boundary(self, where: str = "at an effect") -> None:
         """A place where the process may die."""

@@ -21,16 +21,19 @@ from operator import methodcaller
 from random import Random
 from typing import Any
 
+from interlock.definition.declare import OnConflict
 from interlock.definition.machine import Definition
 from interlock.errors import InterlockError
-from interlock.interpreter.facts import Fact
+from interlock.interpreter.facts import Fact, Started
 from interlock.runtime.actions import Actions
 from interlock.runtime.engine import Interlock
+from interlock.stores.contract import Schedule
 from interlock.stores.memory import MemoryStore
 from interlock.testing.checks import Acknowledged, broken, held_up_by_stuck
 from interlock.testing.coverage import Follower
 from interlock.testing.machines import newer_machine, random_machine
 from interlock.testing.process import Process, View
+from interlock.testing.timetable import PLAIN, Noted, beginning, random_schedule, unkept
 from interlock.testing.world import World
 
 __all__ = ["Simulation", "main"]
@@ -39,6 +42,7 @@ BUSY_SECONDS = 90.0
 CALM_SECONDS = 3_000.0
 STEPS = 400_000
 QUEUES = ("", "far")
+CLOCK = "clock "
 
 
 class Simulation:
@@ -49,6 +53,7 @@ class Simulation:
         store: default: a new one in memory.
         reports: whether other code performs some of the states, and reports what came of them.
         deploys: whether newer versions of the machines come while operations run.
+        scheduled: how likely, from 0 to 1, cron schedules start operations too.
 
     Attributes:
         story: what happened, a line each.
@@ -56,10 +61,18 @@ class Simulation:
         broken: what does not hold; empty if all is well.
     """
 
-    def __init__(self, seed: int, store: MemoryStore | None = None, reports: bool = True, deploys: bool = True) -> None:
+    def __init__(
+        self,
+        seed: int,
+        store: MemoryStore | None = None,
+        reports: bool = True,
+        deploys: bool = True,
+        scheduled: float = 0.3,
+    ) -> None:
         self.seed = seed
         self.random = Random(seed)
-        self.now = 1_000_000.0
+        self.scheduled = Random(f"{seed} scheduled").random() < scheduled
+        self.began = self.now = self.calm_at = beginning(self.random) if self.scheduled else PLAIN
         self.story: list[str] = []
         self.counts: Counter[str] = Counter()
         self.broken: list[str] = []
@@ -77,6 +90,7 @@ class Simulation:
         self.processes: list[Process] = []
         self.told: list[Acknowledged] = []
         self.operations: list[str] = []
+        self.schedules: list[Noted] = []
         self._ids = 0
         self._steps = 0
 
@@ -88,7 +102,7 @@ class Simulation:
 
     def say(self, process: str, what: str) -> None:
         """Add a line to the story."""
-        self.story.append(f"{self.now - 1_000_000:9.3f}  {process:<6} {what}")
+        self.story.append(f"{self.now - self.began:9.3f}  {process:<6} {what}")
 
     def facts(self) -> list[Fact]:
         """Return all facts that were committed."""
@@ -100,7 +114,7 @@ class Simulation:
         """Start a process with a worker for ``queues``, which has the actions of ``machines``; default: of the newest versions."""
         name = f"p{len(self.processes)}"
         machines = [*self.machines] if machines is None else machines
-        view = View(self.store, self.random, self, self._count)
+        view = View(self.store, self.random, self, self._count, self._noted)
 
         def actions(boundary: Callable[[], None]) -> list[Actions[Any]]:
             return [self.world.actions(machine, name, boundary, self.reported[machine.name]) for machine in machines]
@@ -113,6 +127,12 @@ class Simulation:
     def _count(self, what: str) -> None:
         self.counts[what] += 1
         self.say("", what)
+
+    def _noted(self, before: Schedule | None, after: Schedule | None) -> None:
+        self.schedules.append(Noted(self.now, self.store.position(), before, after))
+        if self.schedules[-1].fired and before is not None and after is not None:
+            self.counts["times of schedules made up for or left out"] += after.missed - before.missed
+            self.counts["times of schedules refused"] += after.last.startswith("refused")
 
     def _new_id(self) -> str:
         self._ids += 1
@@ -156,6 +176,8 @@ class Simulation:
             self._count("killed between two steps")
             self.say(process.name, "is dead")
             process.kill()
+        elif self.scheduled and self.kill and self.random.random() < self.kill / 10:
+            self._freeze_for(process)
 
     # What happens
 
@@ -174,12 +196,25 @@ class Simulation:
             self.launch(self.random.choice([("",), ("far",), QUEUES]))
         events = [(self.random.uniform(0, BUSY_SECONDS), self._event()) for _ in range(self.random.randint(10, 50))]
         starts = [(self.random.uniform(0, BUSY_SECONDS / 2), self._start) for _ in range(self.random.randint(4, 12))]
+        if self.scheduled:
+            starts += [(self.random.uniform(0, BUSY_SECONDS / 3), self._schedule) for _ in range(3)]
         self.run(BUSY_SECONDS, [*starts, *events])
         self._calm()
         self.broken = [*self.world.faults, *self._faults()]
         sessions = {one.interlock._ledger.holder for one in self._living() if one.interlock is not None}
         self.broken += broken(self.store, self.told, self.world.things, sessions, self.world.came_back)
+        self.broken += unkept(self.schedules, self._by_schedules(), self.calm_at, self.now)
         return self.broken
+
+    def _by_schedules(self) -> dict[str, tuple[str, int]]:
+        """Return what schedules started, and when; they sign with their names."""
+        started = {}
+        for record in self.store.tail(0, 1_000_000):
+            for fact in record.facts:
+                if isinstance(fact, Started) and fact.by.startswith(CLOCK) and fact.parent is None:
+                    started[fact.id] = fact.by.removeprefix(CLOCK), record.position
+        self.counts["operations of schedules"] = len(started)
+        return started
 
     def _faults(self) -> list[str]:
         return [f"{one.name}: {fault}" for one in self.processes for fault in one.loop.faults]
@@ -187,7 +222,7 @@ class Simulation:
     def _calm(self) -> None:
         """Nothing goes wrong any more; a worker for everything is there; whoever paused resumes."""
         self.kill = self.fail = 0.0
-        self.world.calm = True
+        self.world.calm, self.calm_at = True, self.now
         for process in self.processes:
             process.frozen_until = 0.0
         self.say("", "calm")
@@ -197,6 +232,10 @@ class Simulation:
         ):  # what cannot be upgraded needs the actions it had
             self.launch(QUEUES, [one for one in self.versions if one.version == version and one not in self.machines])
         end = self.now + CALM_SECONDS
+        if self.scheduled:
+            self.run(30)  # schedules go on for a while; then they have to end, or operations never would
+        for name in [one.name for one in self.store.schedules() if one.next_at < end]:
+            self._ask(helper, methodcaller("unschedule", name), f"drop schedule {name}")
         while self.now < end:
             self.run(15)
             page = self.store.search(machine=None, status=(), state=None, cursor=None, limit=1_000)
@@ -224,7 +263,7 @@ class Simulation:
             self._deploy,
             self._launch,
             self._end,
-        ]
+        ] + [self._schedule] * (2 if self.scheduled else 0)
         return self.random.choice(kinds)
 
     def _someone(self) -> Process | None:
@@ -270,6 +309,22 @@ class Simulation:
             self.told.append(Acknowledged("start", handle.id, "" if key is None else f"{machine.name}-{key}"))
 
         self._ask(process, start, f"start {machine.name} with {key}")
+
+    def _schedule(self) -> None:
+        """Somebody sets a schedule up, writes it anew, or drops it."""
+        name, process = self.random.choice(["nightly", "hourly"]), self._someone()
+        if self.random.random() < 0.2:
+            return self._ask(process, methodcaller("unschedule", name), f"drop schedule {name}")
+        machine, (cron, timezone) = self.random.choice(self.machines), random_schedule(self.random, self.began)
+        policy: OnConflict | None = self.random.choice([None, "reject", "wait", "preempt"])
+        data = {"of": machine.name, "thing": self.random.choice("ab"), "guests": []}
+        self._ask(
+            process,
+            lambda interlock: interlock.schedule(
+                name, machine, cron, data, timezone=timezone, by=f"{CLOCK}{name}", on_conflict=policy
+            ),
+            f"schedule {name} ({cron}, {timezone}) of {machine.name}",
+        )
 
     def _operation(self) -> str | None:
         return self.random.choice(self.operations) if self.operations else None
@@ -335,10 +390,13 @@ class Simulation:
     def _freeze(self) -> None:
         process = self._someone()
         if process is not None:
-            seconds = self.random.choice([1, 4, 8, 20])
-            process.frozen_until = self.now + seconds
-            self.say(process.name, f"is frozen for {seconds} s")
-            self.counts["frozen"] += 1
+            self._freeze_for(process)
+
+    def _freeze_for(self, process: Process) -> None:
+        seconds = self.random.choice([1, 4, 8, 20])
+        process.frozen_until = self.now + seconds
+        self.say(process.name, f"is frozen for {seconds} s")
+        self.counts["frozen"] += 1
 
     def _launch(self) -> None:
         self.launch(self.random.choice([QUEUES, ("",), ("far",)]))

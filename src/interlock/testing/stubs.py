@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from interlock.definition.declare import State
 from interlock.definition.machine import Definition
 from interlock.errors import Refused, did_you_mean
 from interlock.runtime.actions import Actions, Bound, Event
@@ -65,12 +66,16 @@ class Stubs:
     def __init__(
         self, machine: Definition, own: Actions[Any] | None, data_type: Any, crash: Callable[[], None]
     ) -> None:
-        self._machine = machine
+        self.machine = machine
         self._own = own
         self._data_type = data_type
         self._crash = crash
         self._answers: dict[tuple[Kind, str], _Answers] = {}
         self._asked: dict[tuple[Kind, str, str], int] = {}
+
+    def has(self, state: State) -> bool:
+        """Whether a state is one of this machine's."""
+        return self.machine.states.get(state.name) is state
 
     def put(self, kind: Kind, name: str, answers: Sequence[Any], takes_seconds: float) -> None:
         """Answer so from now on. Raises `Refused` for a name or an answer that cannot be."""
@@ -89,7 +94,7 @@ class Stubs:
             del self._asked[key]
 
     def _known(self, kind: Kind, name: str) -> None:
-        table = self._machine.table
+        table = self.machine.table
         if kind == "condition":
             known = sorted({one for row in table.values() for one in row.conditions})
         elif kind == "undo":
@@ -100,15 +105,15 @@ class Stubs:
         if name not in known:
             what = {"condition": "condition", "undo": "state with an undo"}.get(kind, "state with an action")
             raise Refused(
-                f"machine `{self._machine.name}` has no {what} `{name}`{did_you_mean(name, known)}; "
+                f"machine `{self.machine.name}` has no {what} `{name}`{did_you_mean(name, known)}; "
                 f"it has {', '.join(known) or 'none'}"
             )
 
     def actions(self) -> Actions[Any]:
         """Return actions of the whole machine that answer as was said, whenever that was or will be said."""
-        made: Actions[Any] = Actions(self._machine, reported=self._own.reported if self._own is not None else ())
+        made: Actions[Any] = Actions(self.machine, reported=self._own.reported if self._own is not None else ())
         made.data_type = self._data_type
-        for row in self._machine.table.values():
+        for row in self.machine.table.values():
             if row.undo:
                 made.undos[row.name] = self._bound(("undo",), row.name)
             if row.kind == "acting" and row.name not in made.reported:

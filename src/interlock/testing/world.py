@@ -105,6 +105,7 @@ class World:
                 owned = leaves and self.random.random() < 0.15
                 if owned:
                     await self._owns(op)
+                    self.touch(process, op)
                 if leaves:
                     self.things.add((op.id, made_in(op.state)))
                 boundary()
