@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +13,7 @@ import pytest
 from interlock.bench.engine import Flat, InFlight, Orphans, in_flight
 from interlock.bench.guard import Figures, report
 from interlock.bench.machines import some_data
-from interlock.bench.moves import Drained, Moved
-from interlock.bench.moves import main as bench_moves
+from interlock.bench.moves import SMALL, Drained, Migrations, migrations
 from interlock.bench.moves import report as moves_report
 from interlock.bench.peers import SUBJECTS
 from interlock.bench.raw import RawLimit, raw_limit
@@ -75,40 +74,6 @@ def test_the_whole_benchmark_in_small(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.qemu
-@pytest.mark.slow
-def test_moves_of_real_guests_and_a_drain_of_twenty(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "interlock.bench", "moves", "--moves", "1", "--directory", str(tmp_path), "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=280)
-    assert done.returncode == 0, done.stderr
-    figures = json.loads(done.stdout)
-    assert [one["commits"] for one in figures["moves"]] == [6, 6]
-    for one in figures["moves"]:
-        assert 0 < one["in_verbs"] < one["wall"] and one["bare"] > 0
-        assert one["share"] == (one["wall"] - one["in_verbs"]) / one["wall"]
-    assert figures["moves"][0]["in_verbs"] > 3.5, "64 MiB at 16 MiB/s"
-    drain = figures["drain"]
-    assert drain["guests"] == drain["elsewhere"] == drain["unbroken"] == 20 and drain["hosts"] == 3
-    assert not list(tmp_path.iterdir())
-
-
-def test_the_table_of_moves_says_what_was_missed() -> None:
-    run = Moved("a guest", 3, wall=4.0, in_verbs=3.9, bare=3.8, cpu=0.1, bare_cpu=0.05, commits=6)
-    text = moves_report([run], Drained(20, 3, 9.0, 20, 19))
-    assert "MISSED  less than 2% of the wall time is the engine's own: 2.50%" in text
-    assert (
-        "MISSED  a drain of 20 guests over 3 hosts completes: 9.0 s, 20 run exactly once elsewhere, 19 without" in text
-    )
-    assert "MISSED" not in moves_report([replace(run, in_verbs=3.99)], Drained(20, 3, 9.0, 20, 20))
-
-
-def test_moves_without_qemu_say_what_to_install(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PATH", "/nowhere")
-    assert bench_moves([]) == 2 and "install qemu-system-x86 and qemu-utils" in capsys.readouterr().err
-
-
 @pytest.mark.slow
 def test_the_guard_stands_next_to_its_floor_and_all_its_peers() -> None:
     command = [sys.executable, "-m", "interlock.bench", "guard", "--seconds", "0.02", "--rounds", "1", "--json"]
@@ -133,3 +98,59 @@ def test_the_guards_table_says_what_was_missed() -> None:
     assert "met     at least 2,000,000" in text and "MISSED  20 times as fast as transitions" in text
     assert "MISSED  at most 200 bytes" in text and "MISSED  the standard library alone" in text
     assert "automaton              not measured: ModuleNotFoundError" in text and "reaches 30% of it" in text
+
+
+@pytest.mark.qemu
+@pytest.mark.slow
+async def test_what_the_engine_adds_to_a_migration_and_its_verbs_are_the_whole_of_it(tmp_path: Path) -> None:
+    found = await migrations(tmp_path, SMALL, None, 2, by_agents=False)
+    assert found.wall == pytest.approx(found.verbs + found.own) and 0 < found.own < found.wall
+    assert found.commits == 6.0, "its start, and one for each step"
+    assert found.bare > 0 < found.cpu and found.by_agents is None and found.faults == ()
+
+
+@pytest.mark.qemu
+@pytest.mark.slow
+def test_a_migration_is_measured_three_ways_and_a_host_is_drained_of_twenty_guests(tmp_path: Path) -> None:
+    words = ["--directory", str(tmp_path), "--moves", "1", "--filled-mib", "8", "--mib-per-second", "8", "--json"]
+    command = [sys.executable, "-m", "interlock.cli", "bench", "moves", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    figures = json.loads(done.stdout)
+    for one in figures["migrations"]:
+        assert one["wall"] == pytest.approx(one["verbs"] + one["own"])
+        assert one["share"] == pytest.approx(one["own"] / one["wall"])
+        assert one["commits"] == 6.0 and one["faults"] == [] and one["by_agents"] > 0
+    assert figures["migrations"][0]["bare"] > 0.9, "so long a MiB takes, at that rate, times eight"
+    drain = figures["drain"]
+    assert drain["status"] == "succeeded"
+    assert [drain[name] for name in ("guests", "booted", "moved", "elsewhere", "alive")] == [20] * 5
+    assert drain["moves_per_second"] == pytest.approx(20 / drain["seconds"])
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_table_of_moves_says_what_was_missed() -> None:
+    slow = Migrations(64, 16 << 20, 10, 4.2, 4.0, 0.2, 6.0, 0.1, 4.1, 0.05, 4.5, ())
+    lost = Migrations(8, None, 10, 0.2, 0.1, 0.1, 6.0, 0.1, 0.1, 0.05, None, ("3 lines are missing",))
+    text = moves_report([slow, lost], Drained(20, 20, "succeeded", 3.0, 5.0, 20, 19, 20))
+    assert "MISSED  a migration of 4.2 s: the engine's own share is under 2%" in text and "0.2 s" not in text
+    assert "met     64 MiB: the guest lived one life" in text and "MISSED  8 MiB: the guest lived one life" in text
+    assert "the guest's life: 3 lines are missing" in text
+    assert "MISSED  the drain moves all 20" in text and "4.0 moves a second" in text
+    assert "met     the drain moves all 20" in moves_report([], Drained(20, 20, "succeeded", 3.0, 5.0, 20, 20, 20))
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ((), "QEMU is missing (qemu-system-x86_64, qemu-img)"),
+        (("--moves", "-1"), "-1 is no number"),
+        (("--filled-mib", "5000"), "filled_mib is 5000, must be between 1 and"),
+        (("--mib-per-second", "0"), "nothing would ever move"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(words: tuple[str, ...], says: str, tmp_path: Path) -> None:
+    path = {"PATH": str(tmp_path)} if not words else {}
+    command = [sys.executable, "-m", "interlock.bench", "moves", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **path}, timeout=60)
+    assert done.returncode == 2 and says in done.stderr and done.stdout == ""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from interlock.bench.device import flushes, preloaded
-from interlock.bench.report import Measured, as_json, as_text
+from interlock.bench.report import Measured, as_json, as_text, say
 from interlock.definition.duration import duration_text, seconds
 
 
@@ -77,12 +77,6 @@ def measure(directory: Path, flush_seconds: float, scale: float, orphan_count: i
     say(f"{orphan_count:,} orphans")
     left = orphans(directory, orphan_count) if orphan_count else None
     return Measured(device, raw, runs, long, left)
-
-
-def say(what: str) -> None:
-    """Tell a person at a terminal what is being measured."""
-    if sys.stderr.isatty():
-        print(f"measuring: {what}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,7 +11,7 @@ from interlock.bench.engine import Flat, InFlight, Orphans
 from interlock.bench.machines import STEPS
 from interlock.bench.raw import RawLimit
 
-__all__ = ["Measured", "as_json", "as_text"]
+__all__ = ["Measured", "as_json", "as_text", "say"]
 
 CPU_LIMIT = 80e-6
 BYTES_LIMIT = 700.0
@@ -90,3 +91,9 @@ def _verdicts(measured: Measured, limits: dict[int, float]) -> list[str]:
             ("one long operation: the last step costs at most 1.5 times the first", costs[-1] <= 1.5 * costs[0])
         )
     return ["targets:"] + [f"  {'met   ' if met else 'MISSED'}  {what}" for what, met in verdicts]
+
+
+def say(what: str) -> None:
+    """Tell a person at a terminal what is being measured."""
+    if sys.stderr.isatty():
+        print(f"measuring: {what}", file=sys.stderr, flush=True)
