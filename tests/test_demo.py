@@ -26,12 +26,12 @@ def test_real_guests_are_moved_and_every_proof_holds() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     document = json.loads(done.stdout)
     assert document["held"] is True and document["simulated"] is False
-    assert len(document["proofs"]) == 17 and all(proof["held"] for proof in document["proofs"])
+    assert len(document["proofs"]) == 22 and all(proof["held"] for proof in document["proofs"])
 
 
 @pytest.mark.slow
 @pytest.mark.qemu
-@pytest.mark.parametrize(("scene", "proofs"), [("resize", 11), ("evacuate", 8), ("drain", 19)])
+@pytest.mark.parametrize(("scene", "proofs"), [("resize", 13), ("evacuate", 10), ("drain", 22)])
 def test_on_a_cluster_every_proof_holds(scene: str, proofs: int) -> None:
     done = run(scene, "--json", "--require-qemu")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -52,7 +52,7 @@ def test_without_qemu_the_same_is_shown_and_every_line_says_that_it_is_simulated
     lines = done.stdout.splitlines()
     assert "QEMU is missing" in lines[0] and "apt-get install" in lines[0]
     assert all(line.startswith("SIMULATED") for line in lines)
-    assert "All 17 proofs held" in lines[-1]
+    assert "All 22 proofs held" in lines[-1]
 
 
 @pytest.mark.slow

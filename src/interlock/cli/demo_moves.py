@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,8 +21,9 @@ from rich.text import Text
 
 from interlock import Interlock
 from interlock.cli.live import LiveView, children_of
+from interlock.compute.fleet import Fleet
 from interlock.compute.guest import prove
-from interlock.compute.hypervisor import Guest, Hypervisor, RunState
+from interlock.compute.hypervisor import Guest, Permit, RunState, Unsuitable
 from interlock.compute.live_migration import LiveMigration
 from interlock.compute.local import HOSTS, SIMULATED, hypervisor_at
 from interlock.definition.machine import Definition
@@ -31,7 +32,7 @@ from interlock.interpreter.snapshot import Snapshot
 from interlock.runtime.engine import Handle
 from interlock.stores.contract import Progress
 
-__all__ = ["Proof", "Stage", "alive", "at_rest", "describe", "play", "shown", "summary"]
+__all__ = ["Proof", "Stage", "alive", "at_rest", "describe", "in_the_end", "play", "shown", "summary"]
 
 A, B = "host-a", "host-b"
 MIB = 1 << 20
@@ -51,7 +52,7 @@ class Proof(NamedTuple):
 
 
 class Stage:
-    """Where the demo plays: its directory, store, hosts, and what it says."""
+    """Where the demo plays: its directory, store, hosts, the guests that were booted there, and what it says."""
 
     def __init__(self, directory: Path, *, simulated: bool, copy_seconds: float, quiet: bool) -> None:
         self.directory = directory
@@ -59,9 +60,10 @@ class Stage:
         self.rate = int(FILLED_MIB * MIB / copy_seconds)
         self.store = f"sqlite:///{directory / 'operations.db'}"
         self.hosts = directory / "hosts"
-        self.hypervisor: Hypervisor = hypervisor_at(self.hosts, simulated=simulated)
+        self.hypervisor: Fleet = hypervisor_at(self.hosts, simulated=simulated)
         self.console = Console(quiet=quiet, highlight=False)
         self.proofs: list[Proof] = []
+        self.guests: list[str] = []
 
     def beside(self, name: str) -> Stage:
         """Return a stage of its own, in a directory beside this one's hosts."""
@@ -143,6 +145,7 @@ async def play(stage: Stage) -> Sequence[Proof]:
             await killed_driver(stage, interlock, driver)
             await killed_destination(stage, interlock)
             await cancelled(stage, interlock)
+            await in_the_end(stage, interlock)
     finally:
         await driver.stop()
         await stage.hypervisor.stop_all()
@@ -241,8 +244,47 @@ async def rolled_back(stage: Stage, move: Handle[Any], after: Snapshot, guest: s
     await alive(stage, guest)
 
 
+async def in_the_end(stage: Stage, interlock: Interlock) -> None:
+    """Prove of all guests of all scenes that each runs once, lived well, and has a whole disk; and that nothing is left to nobody."""
+    fleet, off = stage.hypervisor, Permit("the-end", 1)
+    stage.say("")
+    stage.say("in the end, all guests are switched off", "bold")
+    places = {guest: await fleet.where(guest) for guest in stage.guests}
+    amiss = [
+        f"{guest} is {describe(where)}" for guest, where in places.items() if [*where.values()] != [RunState.RUNNING]
+    ]
+    counted = f"{len(places)} guests"
+    stage.prove("each guest runs exactly once", bool(places) and not amiss, "; ".join(amiss) or counted)
+    # Each process by itself: a guest that was switched off in between, to be resized or evacuated, counts anew.
+    lives = [(guest, console) for guest in places for console in await fleet.consoles(guest)]
+    wrong = [f"{guest} on {one.host}: {fault}" for guest, one in lives for fault in _faults(one.text)]
+    what = "no counter ever went back, and no guest found its memory or its disk wrong"
+    stage.prove(what, bool(lives) and not wrong, "; ".join(wrong[:3]) or f"{counted}, in {len(lives)} processes")
+    owned = await interlock.owned()
+    stage.prove("nothing is owned by nobody", not owned, ", ".join(one.id for one in owned) or "nothing is owned")
+    left = [one for one in (await interlock.list()).snapshots if not one.ended]
+    stage.prove("nothing waits for a person", not left, ", ".join(one.id for one in left) or "every operation is over")
+    whole = list[str]()
+    for guest, where in places.items():
+        for host in where:
+            await fleet.stop(guest, host, off)
+        with suppress(Unsuitable):
+            await fleet.sound(guest, next(iter(where), A))
+            whole.append(guest)
+    damaged = [guest for guest in places if guest not in whole]
+    by = "as far as simulated disks go" if stage.simulated else "by qemu-img check"
+    stage.prove("every guest's disk is whole", not damaged, ", ".join(damaged) or f"{len(whole)} disks, {by}")
+
+
+def _faults(console: str) -> list[str]:
+    """What one process printed against the guest; nothing, if it was killed before it said a whole line."""
+    proof = prove([console])
+    return proof.faults(missing_allowed=LOST_LINES) if proof.lines else []
+
+
 async def boot(stage: Stage, instance: str) -> None:
     """Boot a guest on the first host."""
+    stage.guests.append(instance)
     await stage.hypervisor.boot(Guest(instance, memory_mib=FILLED_MIB * 2, filled_mib=FILLED_MIB), A)
     stage.say(f"  {instance} runs on {A}: {FILLED_MIB} MiB of its memory hold data, and it counts on its serial port")
 
@@ -257,7 +299,7 @@ async def alive(stage: Stage, instance: str) -> None:
         now = prove([console.text for console in await stage.hypervisor.consoles(instance)])
     faults = now.faults(missing_allowed=LOST_LINES)
     seen = (
-        f"{now.lines} lines from {now.first} to {now.last}, {now.missing} missing, one boot"
+        f"{now.lines} lines from {now.first} to {now.last}, {now.missing} missing, one boot, no memory error"
         if not faults
         else "; ".join(faults)
     )

@@ -43,9 +43,13 @@ class Child(NamedTuple):
     snapshot: Snapshot
     progress: Progress | None
 
-    @property
-    def name(self) -> str:
-        """What it claims first, such as ``instance:vm-1``; its id if that is nothing."""
+    def named(self, parent: Snapshot, definition: Definition) -> str:
+        """What its parent began it for, such as ``vm-1, host-a, host-b``; what it claims first, or its id, where that is nothing."""
+        row, place = definition.table.get(parent.state), self.snapshot.parent
+        items = parent.data.get(row.children.each or "") if row is not None and row.children is not None else None
+        if place is not None and isinstance(items, list) and place.index < len(items):
+            item = items[place.index]
+            return one_line(", ".join(map(str, item.values())) if isinstance(item, dict) else str(item))
         return self.snapshot.claims[0].name if self.snapshot.claims else self.snapshot.id
 
 
@@ -122,7 +126,10 @@ class LiveView:
                 self._children[child.snapshot.id] = now
                 at = child.snapshot.changed - self._began
                 self._console.print(
-                    Text(f"{self._prefix}  {at:7.2f} s      {child.name}: {now[1]} in {now[0]}", style="dim"),
+                    Text(
+                        f"{self._prefix}  {at:7.2f} s      {child.named(snapshot, self._definition)}: {now[1]} in {now[0]}",
+                        style="dim",
+                    ),
                     soft_wrap=True,
                 )
         if self._live:
@@ -133,15 +140,15 @@ class LiveView:
         if progress is not None and _of_now(snapshot, progress):
             lines.append(self._bar(progress))
         if children:
-            lines.append(self._rows(children, len(_live(snapshot)) - len(children)))
+            lines.append(self._rows(snapshot, children))
         return Group(*lines)
 
-    def _rows(self, children: Sequence[Child], more: int) -> Table:
+    def _rows(self, parent: Snapshot, children: Sequence[Child]) -> Table:
         """One row for each child: what it has in hand, where it is, and how far."""
         grid = Table.grid(padding=(0, 1))
         for child in children:
             snapshot, progress = child
-            row: list[Text | ProgressBar] = [Text(f"{self._prefix}    {child.name}")]
+            row: list[Text | ProgressBar] = [Text(f"{self._prefix}    {child.named(parent, self._definition)}")]
             row.append(Text(f"[{snapshot.state}]", style=_STYLES.get(snapshot.status, "bold cyan")))
             if progress is not None and progress.total and _of_now(snapshot, progress):
                 share = max(0.0, min(1.0, progress.done / progress.total))
@@ -149,7 +156,7 @@ class LiveView:
             else:
                 row += [Text(snapshot.status, style=_STYLES.get(snapshot.status, "")), Text("")]
             grid.add_row(*row)
-        if more > 0:
+        if (more := len(_live(parent)) - len(children)) > 0:
             grid.add_row(Text(f"{self._prefix}    and {more} more", style="dim"))
         return grid
 

@@ -64,14 +64,13 @@ class Agents:
             )
         return self._agents[host].pid
 
-    async def begin_all(self, patience_seconds: float = 90.0) -> None:
-        """Begin the agent of every host, and return when each has named its host.
+    async def begin_all(self, patience_seconds: float = 90.0) -> list[int]:
+        """Begin the agent of every host; return their process ids when each has named its host.
 
         Raises:
             Refused: an agent ended, or said nothing for too long; its last words say why.
         """
-        for host in self.hosts:
-            await self.begin(host)
+        pids = [await self.begin(host) for host in self.hosts]
         until = time.monotonic() + patience_seconds
         while not set(self.hosts) <= set(cluster(self._directory)):
             for host, agent in self._agents.items():
@@ -79,6 +78,7 @@ class Agents:
                     said = self._log(host).read_text(errors="replace").strip().splitlines()[-1:] or ["nothing"]
                     raise Refused(f"the agent of `{host}` does not serve it; it said: {said[0]}", host=host)
             await asyncio.sleep(_POLL_SECONDS)
+        return pids
 
     def host_of(self, worker: str) -> str | None:
         """Return the host whose agent has that worker's name; None if no agent of these has."""
