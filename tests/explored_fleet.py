@@ -6,6 +6,7 @@ interlock explore tests.explored_fleet:resized
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from interlock import Actions
@@ -175,6 +176,30 @@ def moved_when_done(fleet: Fleet, operations: Sequence[Snapshot]) -> str | None:
 
 moved_cold = exploring(
     cold_migration, Start(ColdMigration, instance=VM, source=A, destination=B), as_it_was, moved_when_done
+)
+
+
+async def fleet_with_local_disks(clock: Callable[[], float]) -> Fleet:
+    world = FakeWorld()
+    fake = FakeFleet(world, (A, B, C), clock=clock)
+    await fake.boot(replace(GUEST, storage="local"), A)
+    return Fleet(fake, world)
+
+
+def one_disk_with_the_guest(fleet: Fleet, operations: Sequence[Snapshot]) -> str | None:
+    there = [f"{host}/{VM}" for host in fleet.there()]
+    if operations[0].ended and [*fleet.world.disks] != there:
+        return f"it is {operations[0].status}, on {there}, and its disks are {[*fleet.world.disks]}"
+    return None
+
+
+moved_cold_with_its_disk = exploring(
+    cold_migration,
+    Start(ColdMigration, instance=VM, source=A, destination=B),
+    as_it_was,
+    moved_when_done,
+    one_disk_with_the_guest,
+    world=fleet_with_local_disks,
 )
 
 

@@ -222,3 +222,45 @@ class LocalDisksContract:
         with pytest.raises(Unsuitable):
             await fleet.made_as(VM)
         await fleet.make(LOCAL, A, FIRST)
+
+    async def test_the_disk_of_a_guest_that_is_off_is_carried(self, yard: Yard) -> None:
+        fleet, move = yard.fleet, Permit("m2", 1)
+        await fleet.boot(LOCAL, A)
+        await yard.aged(2)
+        with pytest.raises(Unsafe, match="running on host-a"):
+            await fleet.carry(VM, A, B, FIRST)
+        await fleet.stop(VM, A, FIRST)
+        for source, destination in ((A, B), (A, B), (B, A), (A, C)):
+            await fleet.carry(VM, source, destination, move)
+        with pytest.raises(StaleToken):
+            await fleet.carry(VM, A, C, FIRST)
+        await its_disk_is_only(fleet, C, A, B)
+        assert (await yard.lines(C))[0].disk >= 2
+        with pytest.raises(Unsafe, match="running on host-c"):
+            await fleet.carry(VM, C, A, Permit("m10", 1))
+
+    async def test_what_cannot_be_carried_is_said(self, yard: Yard) -> None:
+        fleet = yard.fleet
+        await fleet.make(LOCAL, B, FIRST)
+        with pytest.raises(Unsuitable, match="own storage of host-b"):
+            await fleet.carry(VM, A, C, FIRST)
+        await fleet.carry(VM, B, B, FIRST)
+        await fleet.carry(VM, B, A, FIRST)
+        await its_disk_is_only(fleet, A, B, C)
+
+    async def test_half_a_disk_that_a_move_left_is_never_carried_over(self, yard: Yard) -> None:
+        fleet = yard.fleet
+        await mirroring(yard)
+        for host in (A, B):
+            await fleet.kill(VM, host)
+        for source, destination in ((A, B), (B, A), (B, C), (A, C)):
+            with pytest.raises(Unsafe, match="of a move that has not ended"):
+                await fleet.carry(VM, source, destination, FIRST)
+        await fleet.tear_down(VM, B, FIRST)
+        await its_disk_is_only(fleet, A, B)
+
+    async def test_a_shared_disk_is_not_carried(self, yard: Yard) -> None:
+        fleet = yard.fleet
+        await fleet.make(SMALL, A, FIRST)
+        await fleet.carry(VM, A, B, FIRST)
+        await fleet.start(SMALL, B, FIRST)

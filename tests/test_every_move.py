@@ -62,17 +62,18 @@ FIELDS: dict[str, dict[str, Any]] = {
 class Yard:
     """Simulated hosts in virtual time, a guest on the first, and one kind of move."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, storage: str = "shared") -> None:
         self.world = FakeWorld()
         self.fleet = FakeFleet(self.world, (A, B), clock=lambda: self.kit.now)
         self.kit = Kit(MOVES[name](self.fleet))
-        asyncio.run(self.fleet.boot(Guest(VM, memory_mib=32, filled_mib=8), A))
+        asyncio.run(self.fleet.boot(Guest(VM, memory_mib=32, filled_mib=8, storage=storage), A))
 
     def as_it_was(self, move: KitOperation) -> None:
         """Assert that nothing is left of a move, and the guest is where and what it was."""
         there = {host: str(process.state) for host, process in self.world.living(VM).items()}
         assert there == {A: "running"} and self.world.guests[VM]["memory_mib"] == 32, move.journal
-        assert not self.world.images and not self.world.disks[VM].saves, move.journal
+        (disk,) = self.world.disks.values()
+        assert not self.world.images and not disk.saves, move.journal
 
 
 def started(name: str) -> list[str]:
@@ -86,7 +87,7 @@ def definition_of_move(name: str) -> Definition:
 
 @pytest.mark.parametrize(("name", "state"), [(name, state) for name in FIELDS for state in started(name)])
 def test_hosts_that_vanish_at_any_state_bring_it_back_when_they_answer_again(name: str, state: str) -> None:
-    yard = Yard(name)
+    yard = Yard(name, "local" if state == "carrying" else "shared")
     move = yard.kit.start(FIELDS[name], breakpoints=[state])
     move.expect(status="paused", state=state)
     for host in (A, B):
@@ -102,10 +103,17 @@ def test_hosts_that_vanish_at_any_state_bring_it_back_when_they_answer_again(nam
 
 
 @pytest.mark.parametrize(
-    ("name", "state"), [("resize", "saving"), ("snapshot", "copying"), ("rebuild", "saving"), ("shelve", "storing")]
+    ("name", "state"),
+    [
+        ("resize", "saving"),
+        ("snapshot", "copying"),
+        ("rebuild", "saving"),
+        ("shelve", "storing"),
+        ("cold_migration", "carrying"),
+    ],
 )
 def test_a_full_storage_is_said_at_once_and_rolled_back(name: str, state: str) -> None:
-    yard = Yard(name)
+    yard = Yard(name, "local" if state == "carrying" else "shared")
     asyncio.run(yard.fleet.fill())
     move = yard.kit.start(FIELDS[name])
     yard.kit.finish(move, within="1m")

@@ -57,7 +57,7 @@ def test_10_allocations_that_nobody_owns_after_a_failed_move(name: str, state: s
     world = FakeWorld()
     yard = FakeFleet(world, (A, B, C), clock=lambda: kit.now)
     kit = Kit(MOVES[name](yard), children=[live_migration(yard)] if name == "host_drain" else ())
-    asyncio.run(yard.boot(replace(GUEST, storage="local") if state == "mirroring" else GUEST, A))
+    asyncio.run(yard.boot(replace(GUEST, storage="local") if state in ("mirroring", "carrying") else GUEST, A))
     if name == "evacuation":
         asyncio.run(yard.cut_off(A))
     if mishap == "fails":

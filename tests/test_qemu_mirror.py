@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from interlock.compute import qemu_mirror
+from interlock.compute import qemu_disks, qemu_mirror
 from interlock.compute.fleet import DiskFull
 from interlock.compute.qemu_fleet import QemuFleet
 from tests.fleet_contract import FIRST, VM, A, B, C, Yard
@@ -109,3 +109,44 @@ async def test_a_destination_that_is_full_is_said_and_the_guest_goes_on(yard: Ya
     await fleet.tear_down(VM, B, FIRST)
     assert await fleet.where(VM) == RUNS_AT_A and not disk(tmp_path, B).exists()
     await yard.lines()
+
+
+class Dies(BaseException):
+    """Whoever carries a disk is gone."""
+
+
+def dies_at(monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
+    def dies(here: Path, there: Path) -> bool:
+        if moment == "named":
+            qemu_disks._draft_of(there).replace(there)
+        raise Dies
+
+    def dies_with_a_draft(draft: Path) -> None:
+        draft.write_bytes(draft.read_bytes()[:1000])
+        raise Dies
+
+    if moment == "drafted":
+        monkeypatch.setattr(qemu_disks, "_flushed", dies_with_a_draft)
+    else:
+        monkeypatch.setattr(qemu_disks, "_counts", dies)
+
+
+@pytest.mark.parametrize("back", [False, True])
+@pytest.mark.parametrize("moment", ["drafted", "left", "named"])
+async def test_whoever_carries_a_disk_may_die_at_any_moment(
+    yard: Yard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str, back: bool
+) -> None:
+    """Another one goes on, or brings it back: one whole disk is left, and nothing of the way."""
+    fleet = yard.fleet
+    await fleet.boot(LOCAL, A)
+    await yard.aged(1)
+    await fleet.stop(VM, A, FIRST)
+    with monkeypatch.context() as patched:
+        dies_at(patched, moment)
+        with pytest.raises(Dies):
+            await fleet.carry(VM, A, B, FIRST)
+    await fleet.carry(VM, *((B, A) if back else (A, B)), FIRST)
+    there = A if back else B
+    assert list(tmp_path.rglob("disk.*")) == [disk(tmp_path, there)]
+    await fleet.start(LOCAL, there, FIRST)
+    assert (await yard.lines(there))[0].disk >= 1

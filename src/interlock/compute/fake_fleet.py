@@ -110,6 +110,20 @@ class FakeFleet(FakeHypervisor):
                     Unsuitable, host, instance, "its disk is damaged", "make a guest from an image in its place"
                 )
 
+    async def carry(self, instance: str, source: str, destination: str, permit: Permit) -> None:
+        async with self._verb("carry", source, instance, permit) as world:
+            self._admit(world, destination, instance, permit)
+            if self._guest(world, instance).storage == "shared" or source == destination:
+                return
+            self._off(world, destination, instance)
+            here, there = (world.disk_key(instance, host) for host in (source, destination))
+            if here in world.disks:
+                self._only_here(world, source, instance)
+                self._room(world, destination, instance)
+                world.disks[there] = world.disks.pop(here)
+            self._disk(world, instance, destination)
+            self._forget_dead(world, instance)
+
     async def make(self, guest: Guest, host: str, permit: Permit, image: str = "") -> None:
         instance = guest.instance
         async with self._verb("make", host, instance, permit) as world:

@@ -58,6 +58,13 @@ class Fleet(Hypervisor, Protocol):
         """Raise `Unsuitable` unless the disk of a guest that runs nowhere is whole. Changes nothing."""
         ...
 
+    async def carry(self, instance: str, source: str, destination: str, permit: Permit) -> None:
+        """Bring the local disk of a guest that is off from one host to another; afterwards it is there alone.
+
+        At no moment is there none that is whole, and never can two be started. Where it is there already, nothing happens.
+        """
+        ...
+
     async def make(self, guest: Guest, host: str, permit: Permit, image: str = "") -> None:
         """Make a guest's disk, empty but for its boot code or from an image. `Unsuitable` if another operation made one."""
         ...

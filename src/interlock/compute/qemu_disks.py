@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from interlock.compute.hypervisor import HostUnreachable, HypervisorError, Unsui
 from interlock.compute.qemu_process import Place
 from interlock.compute.qmp_link import Link
 
-__all__ = ["end_copy", "live_copy", "qemu_img", "snapshots", "virtual_size"]
+__all__ = ["carried", "end_copy", "left_of", "live_copy", "qemu_img", "snapshots", "virtual_size"]
 
 _POLL_SECONDS = 0.02
 
@@ -65,6 +66,55 @@ async def virtual_size(place: Place, disk: Path) -> int:
 async def _info(place: Place, disk: Path) -> str:
     # The format is told, never guessed: what a guest writes to a raw disk may look like an image that refers to other files.
     return await qemu_img(place, "info", "-U", "-f", disk.suffix.removeprefix("."), "--output=json", disk)
+
+
+def left_of(disk: Path) -> Path:
+    """Return how a disk is called from when another host has it: it counts no more, and is about to be deleted."""
+    return disk.with_name(disk.name + ".left")
+
+
+async def carried(place: Place, here: Path, there: Path) -> None:
+    """Bring a disk that nobody uses from ``here`` to ``there``, at a place. What names a disk is whole at every moment.
+
+    It is drafted there; then what is here counts no more; then the draft does. So whoever goes on sees from the names how far it came.
+    """
+    if await asyncio.to_thread(here.exists):
+        await asyncio.to_thread(_readied, there)
+        form = here.suffix.removeprefix(".")
+        await qemu_img(place, "convert", "-f", form, "-O", form, here, _draft_of(there))
+        await asyncio.to_thread(_flushed, _draft_of(there))
+        await asyncio.to_thread(here.replace, left_of(here))
+    if not await asyncio.to_thread(_counts, here, there):
+        raise _error(Unsuitable, place, "it has no disk that could be carried there", "name the host that has it")
+
+
+def _draft_of(disk: Path) -> Path:
+    return disk.with_name(disk.name + ".carried")
+
+
+def _readied(there: Path) -> None:
+    there.parent.mkdir(parents=True, exist_ok=True)
+    _draft_of(there).unlink(missing_ok=True)
+
+
+def _flushed(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _counts(here: Path, there: Path) -> bool:
+    """Let a disk count ``there``, if there is one or a whole draft of one; say whether it does. What is left of the way is removed."""
+    if not there.exists():
+        if _draft_of(there).exists() and left_of(here).exists():
+            _draft_of(there).replace(there)
+        elif left_of(there).exists() and not here.exists():
+            # It was on its way from there, and never counted here.
+            left_of(there).replace(there)
+        else:
+            return False
+    for rest in (_draft_of(there), _draft_of(here), left_of(here), left_of(there)):
+        rest.unlink(missing_ok=True)
+    return True
 
 
 async def live_copy(place: Place, link: Link, target: Path) -> None:

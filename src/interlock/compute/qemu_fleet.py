@@ -31,7 +31,7 @@ from interlock.compute.hypervisor import (
     Unsuitable,
     checked_name,
 )
-from interlock.compute.qemu_disks import end_copy, live_copy, qemu_img, snapshots, virtual_size
+from interlock.compute.qemu_disks import carried, end_copy, live_copy, qemu_img, snapshots, virtual_size
 from interlock.compute.qemu_driver import error_of
 from interlock.compute.qemu_host import QemuHosts
 from interlock.compute.qemu_process import Place, QemuProcess
@@ -135,6 +135,21 @@ class QemuFleet(QemuHosts):
         self._nowhere(place, await self.where(instance))
         if disk.suffix == ".qcow2":
             await qemu_img(place, "check", "-f", "qcow2", disk)
+
+    async def carry(self, instance: str, source: str, destination: str, permit: Permit) -> None:
+        here, there = self._place(instance, source), self._place(instance, destination)
+        guest = self._guest(here)
+        if guest.storage == "shared" or source == destination:
+            return
+        # In one order, whichever way it goes: who holds one of them never waits for who holds the other.
+        async with self._turn(min(here, there, key=_host), permit), self._turn(max(here, there, key=_host), permit):
+            self._nowhere(there, await self.where(instance))
+            if self._disk(guest, here).exists():
+                self._only_here(here, guest)
+            elif self._disks_elsewhere(there, guest):
+                self._only_here(there, guest)
+            self._forget_dead(instance)
+            await carried(there, self._disk(guest, here), self._disk(guest, there))
 
     async def make(self, guest: Guest, host: str, permit: Permit, image: str = "") -> None:
         place = self._place(guest.instance, host)
@@ -449,6 +464,10 @@ class QemuFleet(QemuHosts):
         async for _ in self._until(place, "it does not end"):
             if not process.alive() or monotonic() > end:
                 return
+
+
+def _host(place: Place) -> str:
+    return place.host
 
 
 @contextlib.contextmanager

@@ -19,7 +19,6 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from time import monotonic
 
 from interlock.compute import qemu_mirror
@@ -38,6 +37,7 @@ from interlock.compute.hypervisor import (
     Unsuitable,
     settled,
 )
+from interlock.compute.qemu_disks import left_of
 from interlock.compute.qemu_driver import POLL_SECONDS, QemuDriver, error_of
 from interlock.compute.qemu_process import Place, QemuProcess, said
 from interlock.compute.qmp_link import Link, LinkLost, linked
@@ -372,17 +372,13 @@ class QemuHosts(QemuDriver):
         guest = self._guest(place)
         here, there = self._disk(guest, place), self._disk(guest, target)
         if guest.storage == "local" and here.exists() and there.exists():
-            here.replace(_left(here))
+            here.replace(left_of(here))
 
     def _drop_left(self, place: Place) -> None:
-        _left(self._disk(self._guest(place), place)).unlink(missing_ok=True)
+        left_of(self._disk(self._guest(place), place)).unlink(missing_ok=True)
 
     def _drop_copy(self, place: Place) -> None:
         """Delete the copy of a disk that was to come here, never the only one."""
         guest = self._guest(place)
         if guest.storage == "local" and self._disks_elsewhere(place, guest):
             self._disk(guest, place).unlink(missing_ok=True)
-
-
-def _left(disk: Path) -> Path:
-    return disk.with_name(disk.name + ".left")

@@ -48,7 +48,7 @@ def snapshots_fit(guest: Guest, host: str) -> None:
 def on_shared_storage(guest: Guest, host: str) -> None:
     """Raise `Unsuitable` unless a guest's disk can be reached from another host while this one does nothing for it."""
     if guest.storage == "local":
-        what, mend = "its disk is on the host's own storage", "move it while it runs there: its disk goes along"
+        what, mend = "its disk is on the host's own storage", "mend the host: nobody else can read it"
         raise Unsuitable(what, host=host, instance=guest.instance, mend=mend)
 
 
