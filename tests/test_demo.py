@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from interlock import Interlock
+from interlock.cli.demo_moves import Stage, boot, in_the_end
+
 DEMO = [sys.executable, "-m", "interlock.cli", "demo"]
 
 
@@ -75,3 +78,14 @@ def test_a_demo_that_is_ended_leaves_no_guest_and_no_driver(number: signal.Signa
 def test_where_qemu_is_required_and_missing_it_cannot_run(tmp_path: Path) -> None:
     done = run("--require-qemu", path=str(tmp_path))
     assert done.returncode == 2 and "qemu-system-x86_64" in done.stderr and done.stdout == ""
+
+
+async def test_a_guest_that_is_gone_fails_the_proof_of_the_end(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, simulated=True, copy_seconds=1, quiet=True)
+    async with Interlock(stage.store) as interlock:
+        for guest in ("vm-1", "vm-2"):
+            await boot(stage, guest)
+        await stage.hypervisor.kill("vm-2", "host-a")
+        await in_the_end(stage, interlock)
+    assert [proof.held for proof in stage.proofs] == [False, True, True, True, True]
+    assert stage.proofs[0].seen == "vm-2 is nowhere"

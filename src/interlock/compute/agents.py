@@ -14,13 +14,14 @@ from pathlib import Path
 from types import TracebackType
 
 from interlock.compute.hypervisor import checked_name
-from interlock.compute.qemu import cluster
 from interlock.compute.qemu_fleet import QemuFleet
 from interlock.errors import Refused
 
 __all__ = ["Agents"]
 
 _POLL_SECONDS = 0.02
+_SERVES = "performing "
+"""What a worker says first, once it takes what it finds."""
 
 
 class Agents:
@@ -42,6 +43,7 @@ class Agents:
         self.hosts = tuple(checked_name("host", host) for host in hosts)
         self.fleet = QemuFleet(directory, self.hosts)
         self._agents: dict[str, asyncio.subprocess.Process] = {}
+        self._said_before: dict[str, int] = {}
 
     async def __aenter__(self) -> Agents:
         return self
@@ -59,24 +61,25 @@ class Agents:
         words += ["--queue", f"host:{host}", "--queue", "", "--store", self.store]
         words += ["--lease-seconds", str(self._lease_seconds)]
         with self._log(host).open("ab") as log:
+            self._said_before[host] = log.tell()
             self._agents[host] = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "interlock.cli", *words, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log
             )
         return self._agents[host].pid
 
     async def begin_all(self, patience_seconds: float = 90.0) -> list[int]:
-        """Begin the agent of every host; return their process ids when each has named its host.
+        """Begin the agent of every host; return their process ids when each serves it.
 
         Raises:
             Refused: an agent ended, or said nothing for too long; its last words say why.
         """
         pids = [await self.begin(host) for host in self.hosts]
         until = time.monotonic() + patience_seconds
-        while not set(self.hosts) <= set(cluster(self._directory)):
-            for host, agent in self._agents.items():
-                if agent.returncode is not None or time.monotonic() > until:
-                    said = self._log(host).read_text(errors="replace").strip().splitlines()[-1:] or ["nothing"]
-                    raise Refused(f"the agent of `{host}` does not serve it; it said: {said[0]}", host=host)
+        while silent := [host for host in self.hosts if _SERVES not in self._said(host)]:
+            for host in silent:
+                if self._agents[host].returncode is not None or time.monotonic() > until:
+                    last = (self._said(host).strip().splitlines() or ["nothing"])[-1]
+                    raise Refused(f"the agent of `{host}` does not serve it; it said: {last}", host=host)
             await asyncio.sleep(_POLL_SECONDS)
         return pids
 
@@ -92,6 +95,10 @@ class Agents:
             agent.send_signal(signal.SIGKILL)
         await agent.wait()
         return agent.pid
+
+    def _said(self, host: str) -> str:
+        """What the agent of a host has said since it was begun."""
+        return self._log(host).read_bytes()[self._said_before[host] :].decode(errors="replace")
 
     def _log(self, host: str) -> Path:
         return self._directory / f"{host}.log"
