@@ -35,20 +35,27 @@ def free_port() -> int:
 async def offer(link: Link) -> str:
     """Let the disk of a destination be written to from outside; return where, as ``host:port``."""
     await withdraw(link)
-    for left in reversed(range(_PORTS)):
-        port = free_port()
-        address = {"type": "inet", "data": {"host": _LOOPBACK, "port": str(port)}}
-        try:
-            await link.ask("nbd-server-start", {"addr": address})
-            break
-        except QmpRefusal as error:
-            # QEMU does not choose a port by itself: somebody else may have taken this one in between.
-            if "in use" not in str(error) or not left:
-                raise
+    port = await _listening(link)
     await link.ask(
         "block-export-add", {"type": "nbd", "id": _EXPORT, "node-name": "d0", "name": _EXPORT, "writable": True}
     )
     return f"{_LOOPBACK}:{port}"
+
+
+async def _listening(link: Link) -> int:
+    """Let a QEMU listen for those who write to its disk; return its port."""
+    attempts = 0
+    while True:
+        port, attempts = free_port(), attempts + 1
+        address = {"type": "inet", "data": {"host": _LOOPBACK, "port": str(port)}}
+        try:
+            await link.ask("nbd-server-start", {"addr": address})
+        except QmpRefusal as error:
+            # QEMU does not choose a port by itself: somebody else may have taken this one in between.
+            if "in use" not in str(error) or attempts == _PORTS:
+                raise
+        else:
+            return port
 
 
 async def withdraw(link: Link) -> None:
