@@ -43,7 +43,7 @@ def demo(
     migrate: one guest is moved while its driver is killed with SIGKILL half-way and started again; a second move loses its destination
     and is rolled back; a third is cancelled by a person. The others play on a cluster of three hosts with an agent each, for which QEMU
     has to be there. resize: reverted, then confirmed. evacuate: a host is dead, its guest goes on elsewhere, and the host comes back.
-    drain: a host is emptied while its agent is killed. Exit status 0 only if every proof holds.
+    drain: a host is emptied while whoever drives is killed. Exit status 0 only if every proof holds.
 
     \b
     Example:  interlock demo --copy-seconds 4
