@@ -78,6 +78,21 @@ def nothing_left(fleet: Fleet, operations: Sequence[Snapshot]) -> str | None:
     return fleet.left()
 
 
+def nothing_of_nobody(fleet: Fleet, operations: Sequence[Snapshot]) -> str | None:
+    """An operation that is over holds nothing; when all are, hosts have guests that run, and are closed by a drain that is over alone."""
+    for one in operations:
+        held = [claim.name for claim in one.claims] + [f"{own.kind} {own.id}" for own in one.owned]
+        held += list(one.steps) if one.status in CLEAN else []
+        if one.ended and held:
+            return f"{one.machine} is {one.status}, and still has {', '.join(held)}"
+    if not all(one.ended for one in operations):
+        return None
+    half = [f"{p.instance} {p.state} on {p.host}" for p in fleet.world.processes if p.state not in ("running", "dead")]
+    drains = {one.id for one in operations if one.machine == "host-drain" and one.status == "succeeded"}
+    closed = [f"{host} disabled by {by}" for host, by in fleet.world.disabled.items() if by not in drains]
+    return f"nobody's: {', '.join(half + closed)}" if half or closed else None
+
+
 def as_it_was(fleet: Fleet, operations: Sequence[Snapshot]) -> str | None:
     """Failed and cancelled mean clean: it runs where it was, made as it was."""
     for one in operations:
@@ -103,7 +118,7 @@ def exploring(
         world=world,
         actions=lambda world: actions(world.fleet),
         operations=[start, *more],
-        invariants=[never_on_two_hosts, nothing_left, *invariants],
+        invariants=[never_on_two_hosts, nothing_left, nothing_of_nobody, *invariants],
         failure=unreachable,
         lease_seconds=lease_seconds,
         **rest,

@@ -39,6 +39,21 @@ async def drive():
 asyncio.run(drive())
 """
 
+HANGS_UP = """
+import socket, sys, time
+
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(sys.argv[1])
+listener.listen()
+listener.settimeout(0.05)
+end = time.monotonic() + float(sys.argv[2])
+while time.monotonic() < end:
+    try:
+        listener.accept()[0].close()
+    except TimeoutError:
+        pass
+"""
+
 OLDER = """#!/bin/sh
 left=$#
 while [ $left -gt 0 ]; do
@@ -303,3 +318,28 @@ async def test_a_qemu_of_another_version_does_not_take_the_guest_and_says_why(ri
     assert await elsewhere.tear_down(VM, B, FIRST)
     assert await rig.hypervisor.where(VM) == RUNS_AT_A
     await rig.lives_on()
+
+
+@pytest.mark.parametrize(("seconds", "ends"), [(0.5, True), (60, False)])
+async def test_a_process_that_hangs_up_is_gone_only_if_it_ends(tmp_path: Path, seconds: float, ends: bool) -> None:
+    """A QEMU that dies closes its connections first: seen when the source of a copy is killed, and the destination gives up."""
+    hosts = QemuHosts(tmp_path)
+    place = Place(tmp_path, socket_directory(tmp_path), A, VM)
+    place.directory.mkdir(parents=True)
+    process = place.fresh(None)
+    script = tmp_path / "hangs_up.py"
+    script.write_text(HANGS_UP)
+    pid = os.posix_spawn(sys.executable, [sys.executable, str(script), process.driver, str(seconds)], os.environ)
+    try:
+        while not Path(process.driver).exists():
+            await asyncio.sleep(0.01)
+        place.save(replace(process, pid=pid, started=int(Path(f"/proc/{pid}/stat").read_text().split()[21])))
+        if ends:
+            assert await hosts.where(VM) == {}
+        else:
+            with pytest.raises(HostUnreachable, match=rf"host-a.*\(pid {pid}\) is silent.*try again"):
+                await hosts.where(VM)
+    finally:
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)

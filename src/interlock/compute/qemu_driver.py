@@ -31,6 +31,8 @@ from interlock.compute.records import admit, locked, read_record, write_record
 __all__ = ["POLL_SECONDS", "QemuDriver", "error_of", "lost"]
 
 POLL_SECONDS = 0.02
+_ENDING_SECONDS = 1.0
+"""How long a process may take to end once it has hung up: more than a tenth of a second was seen on a busy machine."""
 
 
 class QemuDriver:
@@ -237,7 +239,7 @@ class QemuDriver:
             async with linked(process.driver, self._patience_seconds) as link:
                 yield link
         except LinkLost as error:
-            if not process.alive():
+            if await _has_ended(process):
                 raise lost(place, process) from error
             raise error_of(
                 HostUnreachable, place, f"its QEMU (pid {process.pid}) is silent: {error}", "try again"
@@ -253,6 +255,16 @@ class QemuDriver:
             yield
             await asyncio.sleep(POLL_SECONDS)
         raise error_of(HostUnreachable, place, f"{what} after {self._patience_seconds:g} s", "try again")
+
+
+async def _has_ended(process: QemuProcess) -> bool:
+    """Whether a process that did not answer is gone. One that dies hangs up first, and is gone only then."""
+    end = monotonic() + _ENDING_SECONDS
+    while process.alive():
+        if monotonic() > end:
+            return False
+        await asyncio.sleep(POLL_SECONDS)
+    return True
 
 
 def error_of(kind: type[HypervisorError], place: Place, what: str, mend: str) -> HypervisorError:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Mapping
+from time import monotonic
 from typing import Any, cast
 
 from qemu.qmp import ConnectError, EventListener, ExecuteError, QMPClient, QMPError
@@ -16,7 +17,7 @@ __all__ = ["Link", "LinkLost", "QmpRefusal", "linked"]
 # The library logs every peer that is gone as an error; here each of them is an exception that somebody handles.
 logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
 
-_GREETINGS = 3
+_GREETING_SECONDS = 1.0
 _PAUSE_SECONDS = 0.05
 
 
@@ -57,18 +58,19 @@ class Link:
 
 
 async def _connected(path: str) -> QMPClient:
-    for attempt in range(_GREETINGS):
+    end = monotonic() + _GREETING_SECONDS
+    while True:
         client = QMPClient()
         try:
             await client.connect(path)
         except ConnectError as error:
             # Seen once in hundreds of short connections during a copy, with QEMU alive and well: the next one is greeted.
-            if not isinstance(error.exc, NegotiationError) or attempt + 1 == _GREETINGS:
+            # It is also how a QEMU hangs up that is about to end: soon it refuses, or its process is no more.
+            if not isinstance(error.exc, NegotiationError) or monotonic() > end:
                 raise
             await asyncio.sleep(_PAUSE_SECONDS)
         else:
             return client
-    raise AssertionError("the last attempt returns or raises")
 
 
 @contextlib.asynccontextmanager
