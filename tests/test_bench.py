@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -134,6 +135,9 @@ def test_the_table_of_moves_says_what_was_missed() -> None:
     lost = Migrations(8, None, 10, 0.2, 0.1, 0.1, 6.0, 0.1, 0.1, 0.05, None, ("3 lines are missing",))
     text = moves_report([slow, lost], Drained(20, 20, "succeeded", 3.0, 5.0, 20, 19, 20))
     assert "MISSED  a migration of 4.2 s: the engine's own share is under 2%" in text and "0.2 s" not in text
+    assert "MISSED  and two agents take less than 2% longer than the script" in text
+    quick = moves_report([replace(slow, by_agents=4.15)], None)
+    assert "met     and two agents take less than 2% longer than the script" in quick
     assert "met     64 MiB: the guest lived one life" in text and "MISSED  8 MiB: the guest lived one life" in text
     assert "the guest's life: 3 lines are missing" in text
     assert "MISSED  the drain moves all 20" in text and "4.0 moves a second" in text

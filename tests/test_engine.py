@@ -404,6 +404,33 @@ async def test_what_another_process_does_is_noticed(tmp_path: Path, depot: Depot
     assert depot.calls[-2:] == ["undo driving", "undo packing"]
 
 
+async def test_what_is_handed_on_is_taken_up_long_before_the_next_poll(tmp_path: Path, depot: Depot) -> None:
+    """Three engines on one file that poll once in an hour: one performs, one starts and waits, one watches."""
+    path, hour = str(tmp_path / "ops.db"), 3600
+    ended: list[str] = []
+
+    async def follow(looking: Interlock) -> None:
+        async for record in looking.watch():
+            ended.extend(
+                record.operation for fact in record.facts if isinstance(fact, Entered) and fact.kind == "final"
+            )
+
+    async with (
+        asyncio.timeout(20),
+        Interlock(path, [depot.actions()], poll_seconds=hour),
+        Interlock(path, poll_seconds=hour) as asking,
+        Interlock(path, poll_seconds=hour) as looking,
+    ):
+        following = asyncio.create_task(follow(looking))
+        ops = []
+        for _ in range(3):
+            ops.append(await asking.start("delivery", {"name": "web-1"}))
+            assert (await ops[-1].finished()).status == "succeeded"
+            await eventually(lambda: len(ended) == len(ops))
+        following.cancel()
+    assert ended == [op.id for op in ops]
+
+
 async def test_a_deadline_rolls_back(store: Store, depot: Depot) -> None:
     depot.do["perform driving"] = gate = Gate()
     async with Interlock(store, [depot.actions()]) as interlock:

@@ -476,3 +476,23 @@ async def test_an_older_version_is_performed_where_the_actions_fit_it(store: Sto
         assert "Run one with the actions of version 1" in why.waits_for
         assert any("is not upgraded to version 3 here: it is gone" in one for one in why.details)
         assert (await interlock.show(known.id)).version == 3
+
+
+async def test_an_alarm_that_rings_during_a_look_does_not_silence_the_worker(
+    depot: Depot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Interlock(MemoryStore(), [depot.actions()], poll_seconds=0.01) as interlock:
+        worker = interlock._worker
+        assert worker is not None
+        rounds = 0
+
+        async def round_with_more_to_do() -> bool:
+            nonlocal rounds
+            rounds += 1
+            if rounds == 1:
+                worker.nudge_at(worker.clock.now())
+                await eventually(worker._nudge.is_set)
+            return rounds == 1
+
+        monkeypatch.setattr(worker, "_round", round_with_more_to_do)
+        await eventually(lambda: rounds > 5)

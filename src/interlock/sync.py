@@ -148,7 +148,7 @@ class Interlock:
         max_running: attempts at the same time.
         lease_seconds: after this time without a sign of life, others take over what this worker performs.
         grace_seconds: how long `close` waits for running actions before it hands them over.
-        poll_seconds: how soon what other processes did is noticed.
+        poll_seconds: at the latest then it is noticed what other processes did.
         by: who asks, where a call does not say.
         committer: ``thread`` (a thread of its own owns the store), or ``inline`` (the loop does).
         limits: how large and how long things may be.

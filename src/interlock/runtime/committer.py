@@ -9,7 +9,9 @@ Theory of operation:
     for each group, and hands one back. The driver ``inline`` does the same on the loop, after everything that is ready has run: for
     programs that do one thing, and for tests and simulations that must not depend on a second thread.
 4.  An answer is given by callback, once, on the loop. Who no longer waits for an answer changes nothing about what was committed.
-5.  A transaction that failed changed nothing: everybody in its group is told, and the next group is tried anew. Only where the store did
+5.  The thread looks now and then whether others have moved operations (`interlock.runtime.noticing`), and calls ``noticed`` on the loop.
+    The driver ``inline`` leaves that to those who poll.
+6.  A transaction that failed changed nothing: everybody in its group is told, and the next group is tried anew. Only where the store did
     not say that it is unavailable, each decision of the group is tried alone, so that a faulty one does not fail the others.
 """
 
@@ -18,11 +20,13 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
 from interlock.errors import Refused, Unavailable
+from interlock.runtime.noticing import Noticing
 from interlock.stores.contract import Entry, Store
 
 __all__ = ["Answer", "Committer", "Driver"]
@@ -44,13 +48,21 @@ class Committer:
     Args:
         open_store: called once, by whoever will own the store: the writer thread, or the loop's.
         driver: ``thread`` or ``inline``.
+        poll_seconds: at least so often the thread looks whether others have moved operations.
+
+    Attributes:
+        noticed: called on the loop when others have moved operations.
+        heeded: set to True when what others did was of concern here.
+        commits: how many transactions there were.
+        won: how many decisions were committed.
     """
 
-    def __init__(self, open_store: Callable[[], Store], driver: Driver = "thread") -> None:
+    def __init__(self, open_store: Callable[[], Store], driver: Driver = "thread", poll_seconds: float = 0.2) -> None:
         if driver not in ("thread", "inline"):
             raise ValueError(f"committer={driver!r}: it is `thread` or `inline`")
         self._open_store = open_store
         self._driver = driver
+        self._poll_seconds = poll_seconds
         self._store: Store | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: deque[_Item] = deque()
@@ -61,6 +73,8 @@ class Committer:
         self._closed: asyncio.Future[None] | None = None
         self._inbox: queue.SimpleQueue[list[_Item] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self.noticed: Callable[[], None] = _nobody_cares
+        self.heeded = False
         self.commits = 0
         self.won = 0
 
@@ -167,10 +181,18 @@ class Committer:
             self.loop.call_soon_threadsafe(_give, opened, None, error)
             return
         self.loop.call_soon_threadsafe(_give, opened, None, None)
-        while (group := self._inbox.get()) is not None:
-            outcomes = self._carry_out(store, group)
+        noticing = Noticing(store, lambda: self.won, self._poll_seconds)
+        while (group := self._next_group(noticing.pause())) is not None:
             try:
-                self.loop.call_soon_threadsafe(self._ended, group, outcomes)
+                if group:
+                    begun = time.monotonic()
+                    outcomes = self._carry_out(store, group)
+                    self.loop.call_soon_threadsafe(self._ended, group, outcomes)
+                    if not any(isinstance(item, Entry) for item, _ in group):
+                        noticing.answered(time.monotonic() - begun)
+                if noticing.look(self.heeded):
+                    self.heeded = False
+                    self.loop.call_soon_threadsafe(self.noticed)
             except RuntimeError:
                 break  # the loop was closed under us: nobody is left who could be answered
         failure: BaseException | None = None
@@ -180,6 +202,13 @@ class Committer:
             failure = fault
         if self._closed is not None:
             self.loop.call_soon_threadsafe(_give, self._closed, None, failure)
+
+    def _next_group(self, patience_seconds: float) -> list[_Item] | None:
+        """Return what is asked next, nothing if that takes longer than ``patience_seconds``, or None when the committer closes."""
+        try:
+            return self._inbox.get(timeout=patience_seconds)
+        except queue.Empty:
+            return []
 
     def _carry_out(self, store: Store, group: list[_Item]) -> list[_Outcome]:
         entries = [item for item, _ in group if isinstance(item, Entry)]
@@ -207,7 +236,12 @@ class Committer:
             return [outcome for entry in entries for outcome in self._commit(store, [entry])]
         self.commits += 1
         self.won += sum(won)
+        self.heeded |= any(won)
         return [(one, None) for one in won]
+
+
+def _nobody_cares() -> None:
+    pass
 
 
 def _answer_to(future: asyncio.Future[Any]) -> Answer:

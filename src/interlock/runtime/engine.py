@@ -60,7 +60,7 @@ class Interlock(Scheduling):
         max_running: attempts at the same time.
         lease_seconds: after this time without a sign of life, others take over what this worker performs.
         grace_seconds: how long `close` waits for running actions before it hands them over.
-        poll_seconds: how soon what other processes did is noticed.
+        poll_seconds: at the latest then it is noticed what other processes did.
         by: who asks, where a call does not say.
         committer: ``thread`` (a thread of its own owns the store), or ``inline`` (the loop does).
         limits: how large and how long things may be.
@@ -116,7 +116,8 @@ class Interlock(Scheduling):
         self._by = by
         self._grace_seconds = grace_seconds
         self._poll_seconds = poll_seconds
-        self._committer = Committer(partial(open_store, store), committer)
+        self._committer = Committer(partial(open_store, store), committer, poll_seconds)
+        self._committer.noticed = self._noticed
         self._ledger = Ledger(self._committer, self._clock)
         self._worker: Worker | None = None
         if bool(self._actions) if worker is None else worker:
@@ -129,6 +130,13 @@ class Interlock(Scheduling):
             self._worker = Worker(self._ledger, session, self._actions, own, max_running, poll_seconds, self._limits)
         self._follower = Follower(self._committer, self._ledger, self._performed, poll_seconds)
         self._following: asyncio.Task[None] | None = None
+
+    def _noticed(self) -> None:
+        """Others have moved operations."""
+        self._follower.nudge()
+        self._ledger.ring()
+        if self._worker is not None:
+            self._worker.nudge()
 
     def _performed(self) -> Collection[str]:
         return self._worker.attempts if self._worker is not None else ()

@@ -7,6 +7,7 @@ operations read.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Collection
 
@@ -27,7 +28,7 @@ class Follower:
 
     Args:
         performed: the operations that the local worker performs.
-        poll_seconds: how often it looks.
+        poll_seconds: it looks at least this often.
     """
 
     def __init__(
@@ -39,6 +40,11 @@ class Follower:
         self._poll_seconds = poll_seconds
         self._seen = 0
         self._own = 0
+        self._nudge = asyncio.Event()
+
+    def nudge(self) -> None:
+        """Look now."""
+        self._nudge.set()
 
     async def begin(self) -> None:
         """Note where the journal is now."""
@@ -48,7 +54,10 @@ class Follower:
         """Look again and again, until cancelled."""
         failing = False
         while True:
-            await asyncio.sleep(self._poll_seconds)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._poll_seconds):
+                    await self._nudge.wait()
+            self._nudge.clear()
             concerned = dict.fromkeys([*self._performed(), *self._ledger.awaited])
             if not concerned:
                 continue
@@ -78,4 +87,5 @@ class Follower:
         for begin in range(0, len(wanted), BATCH):
             found += store.load(wanted[begin : begin + BATCH])
         self._seen, self._own = position, won
+        self._committer.heeded |= bool(found)
         return found

@@ -300,9 +300,7 @@ class Ledger:
             for future in self.awaited.pop(snapshot.id, ()):
                 _give(future, snapshot)
         if self._bells:
-            bells, self._bells = self._bells, []
-            for bell in bells:
-                _give(bell, None)
+            self.ring()
 
     def refresh(self, snapshots: Sequence[Snapshot]) -> None:
         """Take note of operations that others moved."""
@@ -344,10 +342,16 @@ class Ledger:
         return found[0]
 
     def bell(self) -> asyncio.Future[None]:
-        """Return a future that is done when something was committed here."""
+        """Return a future that is done when something was committed, here or elsewhere."""
         future: asyncio.Future[None] = self.committer.loop.create_future()
         self._bells.append(future)
         return future
+
+    def ring(self) -> None:
+        """Have all bells done."""
+        bells, self._bells = self._bells, []
+        for bell in bells:
+            _give(bell, None)
 
 
 def at_rest(snapshot: Snapshot) -> bool:

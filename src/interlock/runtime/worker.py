@@ -133,7 +133,7 @@ class Worker:
         reported = {(machine, state) for machine, actions in self._actions.items() for state in actions.reported}
         written = {machine: actions.definition for machine, actions in self._actions.items()}
         self._offer = Offer(name, self._queues, frozenset(reported), written)
-        self._nudge.set()
+        self.nudge()
 
     def _lost(self, name: str) -> None:
         """Rule 1: the lease is lost."""
@@ -251,7 +251,7 @@ class Worker:
                 self._between.ended(snapshot)
             machine = self.ledger.machines.get((snapshot.machine, snapshot.version))
             if machine is not None and machine.claims:
-                self._nudge.set()
+                self.nudge()
         if isinstance(phase, Running) and phase.worker == self._session.name:
             for effect in effects:
                 if type(effect) is Perform:
@@ -295,7 +295,7 @@ class Worker:
         if self.attempts.get(attempt.id) is attempt:
             del self.attempts[attempt.id]
             if self._backlog and self._room() >= self._max_running // 4:
-                self._nudge.set()
+                self.nudge()
         if self._lingering.get(attempt.id) is attempt:
             del self._lingering[attempt.id]
         self._changed.set()
@@ -331,7 +331,14 @@ class Worker:
             if self._alarm is not None:
                 self._alarm.cancel()
             self._alarm_at = at
-            self._alarm = self.loop.call_later(max(0.0, at - self.clock.now()), self._nudge.set)
+            self._alarm = self.loop.call_later(max(0.0, at - self.clock.now()), self.nudge)
+
+    def nudge(self) -> None:
+        """Look at the store now."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        self._nudge.set()
 
     # Rounds
 
@@ -354,9 +361,6 @@ class Worker:
             self._passing.rest()
             self.nudge_at(self.clock.now() + self._poll_seconds)
             await self._nudge.wait()
-            if self._alarm is not None:
-                self._alarm.cancel()
-                self._alarm = None
 
     async def _round(self) -> bool:
         """Rule 2; return whether there is more to do at once."""
