@@ -132,3 +132,26 @@ class ClaimsContract:
         other = replace(made, name="a")
         assert store.set_schedule(other, None) and store.schedules() == [other, moved]
         assert store.drop_schedule("a") and store.schedules() == [moved]
+
+    def test_a_start_wins_only_while_its_schedule_is_the_one_that_was_read(self, store: Store) -> None:
+        made = Schedule(name="nightly ü", machine="moving", cron="* * * * *", data={"a": [1, None]}, next_at=5.5)
+        moved = replace(made, next_at=65.5, last_at=5.5, last="a")
+        begins = [replace(claiming(id, "host:x", limit=9), fires=(made, moved)) for id in "abc"]
+        assert store.commit(begins[:1]) == [False] and store.load(["a"]) == [] == self.line(store, "host:x")
+        store.set_schedule(made, None)
+        assert store.commit([running("z"), *begins[:2]]) == [True, True, False] and store.schedules() == [moved]
+        assert [one.id for one in store.load(["z", "a", "b"])] == ["z", "a"] and self.line(store, "host:x") == [
+            ("a", True)
+        ]
+        assert store.commit(begins[2:]) == [False] and store.schedules() == [moved] and store.load(["c"]) == []
+
+    def test_a_start_that_loses_leaves_its_schedule_alone(self, store: Store) -> None:
+        made = Schedule(name="nightly", machine="moving", cron="* * * * *", next_at=5.5)
+        store.set_schedule(made, None)
+        fires = made, replace(made, next_at=65.5, last="b")
+        store.commit([claiming("a", "guest:1")])
+        assert store.commit([replace(claiming("b", "guest:1"), fires=fires)]) == [False]
+        assert store.commit([replace(running("a"), fires=fires)]) == [False]
+        assert store.schedules() == [made]
+        assert store.commit([replace(claiming("b", "guest:2"), fires=fires)]) == [True]
+        assert store.schedules() == [fires[1]]

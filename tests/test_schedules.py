@@ -11,14 +11,12 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from msgspec.structs import replace
 
 from interlock import Actions, Interlock, Refused, Unknown
 from interlock.cli.app import app
-from interlock.definition.machine import definition_of
-from interlock.interpreter import inputs
-from interlock.interpreter.decide import decide
-from interlock.runtime.schedules import following, operation_id
-from interlock.stores.contract import Entry, Schedule, Store
+from interlock.runtime.schedules import Schedules, following, operation_id
+from interlock.stores.contract import Schedule, Store
 from interlock.stores.sqlite import SqliteStore
 from tests.deliveries import a_store, eventually
 from tests.test_between import Hosts, Move
@@ -91,18 +89,15 @@ async def test_what_nobody_was_there_for_is_made_up_for_once(store: Store, caplo
             assert (known.missed, known.next_at) == (10, MINUTE + 11 * 3600) and "10 of its times" in caplog.text
 
 
-async def test_a_worker_that_dies_after_the_start_starts_nothing_twice(store: Store) -> None:
-    """The start is committed, the note of it is not: whoever fires it again finds the operation there."""
+async def test_what_is_there_already_is_not_started_again(store: Store) -> None:
+    """Somebody has set the schedule up anew on a machine whose clock is behind."""
     clock, hosts = Hands(), Hosts()
     async with engine(store, clock, hosts) as interlock:
         made = await interlock.schedule("nightly", Move, "* * * * *", guest="web-1")
-        await interlock.unschedule("nightly")
-        assert store.set_schedule(made, None)
         clock.at = MINUTE + 1
-        await until_next(interlock, clock.at)
+        known = await until_next(interlock, clock.at)
         await interlock.finished(operation_id(made), 10)
-        (known,) = store.schedules()
-        assert store.set_schedule(made, known), "as if the note had never been made"
+        assert store.set_schedule(made, known)
         clock.at += 2
         known = await until_next(interlock, clock.at)
         assert (
@@ -110,18 +105,20 @@ async def test_a_worker_that_dies_after_the_start_starts_nothing_twice(store: St
         )
 
 
-async def test_what_was_started_and_not_noted_does_not_count_as_missed(store: Store) -> None:
-    """Whoever fired died before noting it; and nobody came for ten more times."""
+@pytest.mark.parametrize("meanwhile", ["dropped", "changed", "fired by another"])
+async def test_who_comes_late_starts_nothing(store: Store, meanwhile: str) -> None:
+    """A worker stands still between its look and its start; and the schedule is not what it saw any more."""
     clock, hosts = Hands(), Hosts()
-    async with engine(store, clock) as client:
-        made = await client.schedule("nightly", Move, "* * * * *", guest="web-1")
-        definition = definition_of(Move)
-        begun = decide(definition, None, inputs.Start(operation_id(made), made.data), MINUTE)
-        assert store.commit([Entry(begun.snapshot, 0, begun.facts, MINUTE, True)]) == [True]
-        clock.at = MINUTE + 601
-        async with engine(store, clock, hosts) as interlock:
-            known = await until_next(interlock, clock.at)
-            assert await ids_of(interlock) == [operation_id(made), known.last] and known.missed == 9
+    async with engine(store, clock, hosts) as interlock:
+        made = await interlock.schedule("nightly", Move, "* * * * *", guest="web-1")
+        changed = {"dropped": None, "changed": replace(made, cron="0 * * * *", next_at=MINUTE + 3600)}.get(
+            meanwhile, replace(made, next_at=MINUTE + 660, last_at=MINUTE + 600, last="refused: taken", missed=10)
+        )
+        assert store.set_schedule(changed, made) if changed else store.drop_schedule("nightly")
+        assert interlock._worker is not None
+        await Schedules(interlock._worker).fire([made], MINUTE + 1)
+        assert list(await interlock.schedules()) == ([changed] if changed else [])
+        assert await ids_of(interlock) == [] and hosts.did == []
 
 
 async def test_what_is_refused_is_noted_and_the_next_time_comes(store: Store) -> None:

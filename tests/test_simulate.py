@@ -25,7 +25,6 @@ from interlock.stores.memory import MemoryStore
 from interlock.stores.stored import encode
 from interlock.testing.process import Killed, View
 from interlock.testing.simulate import Simulation, main
-from interlock.testing.timetable import named_times
 from tests.scenario import replay
 from tests.test_decide import SCENARIOS
 
@@ -264,22 +263,22 @@ class Clocked(Simulation):
 
 
 def fires_otherwise(monkeypatch: pytest.MonkeyPatch, change: Callable[[Schedule, Schedule], Schedule | None]) -> None:
-    """Have workers note something else of what they fired; None: nothing."""
-    note = View.set_schedule
+    """Have what a schedule starts move it on to something else; None: to nothing."""
+    commit = View.commit
 
-    def noting(self: View, schedule: Schedule, before: Schedule | None) -> bool:
-        if before is None or schedule.last_at is None:
-            return note(self, schedule, before)
-        changed = change(schedule, before)
-        return True if changed is None else note(self, changed, before)
+    def moving(entry: Entry) -> Entry:
+        if entry.fires is None:
+            return entry
+        changed = change(entry.fires[1], entry.fires[0])
+        return replace(entry, fires=changed and (entry.fires[0], changed))
 
-    monkeypatch.setattr(View, "set_schedule", noting)
+    monkeypatch.setattr(View, "commit", lambda self, entries: commit(self, [moving(entry) for entry in entries]))
 
 
-def test_a_schedule_whose_next_time_is_not_noted_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is doubled, as ids follow from times; but nothing goes on either."""
+def test_a_schedule_that_does_not_move_on_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is doubled, as ids follow from times; but what was started was noted by nobody."""
     fires_otherwise(monkeypatch, lambda schedule, before: None)
-    assert "is still due" in found(20, Clocked)
+    assert "which has not fired for that time" in found(20, Clocked)
 
 
 def test_a_missed_time_that_is_not_counted_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,22 +286,25 @@ def test_a_missed_time_that_is_not_counted_is_found(monkeypatch: pytest.MonkeyPa
     assert "says that it missed 0" in found(100, Clocked)
 
 
-def test_a_missed_time_that_is_counted_although_it_was_started_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its worker died before noting it, and nobody looked at what is there."""
+def test_a_start_that_does_not_ask_whether_its_schedule_is_still_the_same_is_found() -> None:
+    """A worker stands still between its look and its start; meanwhile another one has counted that time as missed."""
 
-    def all_missed(schedule: Schedule, before: Schedule) -> Schedule:
-        due = named_times(before.cron, before.timezone, before.next_at, schedule.last_at or 0.0)
-        return replace(schedule, missed=before.missed + len(due))
+    class Careless(MemoryStore):
+        def commit(self, entries: Sequence[Entry]) -> list[bool]:
+            won = super().commit([replace(entry, fires=None) for entry in entries])
+            for entry, wins in zip(entries, won, strict=True):
+                if wins and entry.fires is not None:
+                    self.set_schedule(entry.fires[1], entry.fires[0])
+            return won
 
-    fires_otherwise(monkeypatch, all_missed)
-    assert "which made " in found(600, Clocked, "which made nightly@")
+    assert "which has not fired for that time" in found(600, lambda seed: Clocked(seed, Careless()))
 
 
 def test_ids_that_do_not_follow_from_the_time_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two workers start two operations at one time."""
     numbers = iter(range(100_000))
     monkeypatch.setattr(schedules, "operation_id", lambda schedule: f"{schedule.name}@{next(numbers)}")
-    assert "names no such time" in found(20, Clocked)
+    assert "which has not fired for that time" in found(20, Clocked)
 
 
 @pytest.mark.parametrize(
@@ -326,7 +328,7 @@ def test_a_dropped_schedule_that_starts_on_is_found() -> None:
         def drop_schedule(self, name: str) -> bool:
             return name in self._schedules
 
-    assert "names no such time" in found(20, lambda seed: Clocked(seed, Keeping()))
+    assert "which has not fired for that time" in found(20, lambda seed: Clocked(seed, Keeping()))
 
 
 def test_a_plan_that_leaves_states_out_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,7 @@ from interlock.interpreter.inputs import Effect, Input, Standing, Start, Tick
 from interlock.interpreter.snapshot import Running, Snapshot, Stuck
 from interlock.runtime.clock import Clock
 from interlock.runtime.committer import Committer
-from interlock.stores.contract import Entry, Store
+from interlock.stores.contract import Entry, Schedule, Store
 from interlock.stores.stored import standing_of
 
 __all__ = ["Ledger", "at_rest"]
@@ -40,17 +40,19 @@ __all__ = ["Ledger", "at_rest"]
 TRIES = 50
 
 
+Fires = tuple[Schedule, Schedule]
 Answer = Callable[[Any], None]
 """Called on the loop with the snapshot that an input led to, or with the error that says why it was refused."""
 
 
 class _Asked:
-    """An input and who waits for its answer. ``fresh``: it is decided from what was just read."""
+    """An input and who waits for its answer. ``fresh``: it is decided from what was just read; ``fires``: see `Entry`."""
 
-    __slots__ = ("answer", "fresh", "input", "lost", "machine")
+    __slots__ = ("answer", "fires", "fresh", "input", "lost", "machine")
 
-    def __init__(self, input: Input, answer: Answer, machine: Definition | None) -> None:
+    def __init__(self, input: Input, answer: Answer, machine: Definition | None, fires: Fires | None) -> None:
         self.input = input
+        self.fires = fires
         self.answer = answer
         self.machine = machine
         self.fresh = False
@@ -134,16 +136,22 @@ class Ledger:
     # Inputs
 
     def post(
-        self, operation: str, input: Input, known: Snapshot | None = None, machine: Definition | None = None
+        self,
+        operation: str,
+        input: Input,
+        known: Snapshot | None = None,
+        machine: Definition | None = None,
+        fires: Fires | None = None,
     ) -> asyncio.Future[Snapshot]:
         """Give an input to an operation; the future has the snapshot that it led to, or why it was refused.
 
         Args:
             known: the operation as it was just read, to spare reading it.
             machine: of a `Start`.
+            fires: the schedule whose start this is, as it is and as it will be.
         """
         future: asyncio.Future[Snapshot] = self.committer.loop.create_future()
-        self.ask(operation, input, partial(_give, future), known, machine)
+        self.ask(operation, input, partial(_give, future), known, machine, fires)
         return future
 
     def ask(
@@ -153,16 +161,19 @@ class Ledger:
         answer: Answer,
         known: Snapshot | None = None,
         machine: Definition | None = None,
+        fires: Fires | None = None,
     ) -> None:
         """Give an input to an operation, as `post` does; ``answer`` is called when it was answered."""
         cell = self._cells.get(operation)
         if cell is None:
             cell = self._cells[operation] = _Cell(operation, known)
-        cell.asked.append(_Asked(input, answer, machine))
+        cell.asked.append(_Asked(input, answer, machine, fires))
         if not cell.busy:
             self._advance(cell)
 
-    async def submit(self, operation: str, input: Input, machine: Definition | None = None) -> Snapshot:
+    async def submit(
+        self, operation: str, input: Input, machine: Definition | None = None, fires: Fires | None = None
+    ) -> Snapshot:
         """Give an input to an operation; return the snapshot that it led to.
 
         Raises:
@@ -171,7 +182,7 @@ class Ledger:
             Conflict: others moved the operation again and again.
             Unavailable: the store failed; nothing was changed.
         """
-        return await self.post(operation, input, machine=machine)
+        return await self.post(operation, input, machine=machine, fires=fires)
 
     def _advance(self, cell: _Cell) -> None:
         """Rule 1: decide what was asked of a cell until something has to be waited for."""
@@ -197,7 +208,7 @@ class Ledger:
                     before = None if starts else snapshot
                     expected = before.seq if before else 0
                     claims = decision.snapshot.claims != (before.claims if before else ())
-                    entry = Entry(decision.snapshot, expected, decision.facts, now, claims)
+                    entry = Entry(decision.snapshot, expected, decision.facts, now, claims, asked.fires)
                     return self.committer.post(entry, partial(self._committed, cell, asked, decision))
                 cell.asked.popleft()
                 asked.answer(decision.snapshot)
@@ -243,10 +254,10 @@ class Ledger:
             what = f"operation `{cell.id}` was moved by others {TRIES} times meanwhile: try again"
             self._refuse(cell, Conflict(what, operation=cell.id))
         elif type(asked.input) is Start and not decision.snapshot.claims:
-            self._refuse(cell, _exists(cell.id))
+            self._refuse(cell, _exists(cell.id) if asked.fires is None else _fired(cell.id))
         elif decision.snapshot.claims and type(asked.input) in (Start, Tick):
             cell.busy = True
-            self.committer.post((_look_at, (decision.snapshot,)), partial(self._was_seen, cell, asked))
+            self.committer.post((_look_at, (decision.snapshot, asked.fires)), partial(self._was_seen, cell, asked))
 
     def _was_seen(
         self, cell: _Cell, asked: _Asked, seen: tuple[bool, Standing] | None, error: BaseException | None
@@ -256,7 +267,7 @@ class Ledger:
         if seen is None:
             self._refuse(cell, error or AssertionError("neither an answer nor an error"))
         elif type(asked.input) is Start and seen[0]:
-            self._refuse(cell, _exists(cell.id))
+            self._refuse(cell, _exists(cell.id) if asked.fires is None else _fired(cell.id))
         elif isinstance(asked.input, Start | Tick):
             asked.input = structs.replace(asked.input, standing=seen[1])
         self._advance(cell)
@@ -370,9 +381,15 @@ def _exists(operation: str) -> Conflict:
     return Conflict(f"operation `{operation}` exists already", operation=operation, exists=True)
 
 
-def _look_at(store: Store, wanted: Snapshot) -> tuple[bool, Standing]:
-    """Return whether an operation exists, and what stands at the claims that it wants."""
-    return bool(store.load([wanted.id])), standing_of(store, wanted)
+def _fired(operation: str) -> Conflict:
+    what = f"operation `{operation}` exists already, or its schedule was changed meanwhile: look at the schedule again"
+    return Conflict(what, operation=operation, exists=True)
+
+
+def _look_at(store: Store, wanted: Snapshot, fires: Fires | None) -> tuple[bool, Standing]:
+    """Return whether an operation can be started no more, and what stands at the claims that it wants."""
+    gone = fires is not None and fires[0] not in store.schedules()
+    return gone or bool(store.load([wanted.id])), standing_of(store, wanted)
 
 
 def _load(store: Store, operation: str) -> list[Snapshot]:

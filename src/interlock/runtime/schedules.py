@@ -3,11 +3,10 @@
 Theory of operation:
 
 1.  A schedule is a row in the store with the next time at which it is due. Every worker looks for those whose time has come.
-2.  What it starts has an id that follows from the schedule's name and that time: however many workers fire it, and however often a worker
-    dies between the start and the note that it happened, there is one operation.
+2.  One decision starts an operation and moves the schedule on to its next time, and it wins only while the schedule is as it was seen:
+    however many workers fire it, and whenever one of them dies or stands still, each time starts one operation, or none if the schedule was
+    changed or dropped before. The operation's id follows from the schedule's name and that time.
 3.  If nobody was there at several of its times, the last of them is made up for, and the others are left out; the schedule says how many.
-    A time whose operation is there, started by whoever died before noting it, does not count among them. (A worker that stood still between
-    its look and its start may still start one that another worker has counted: there is one operation, and the count is one too many.)
 4.  What is refused (a claim that is taken, data that no longer fits) is noted in the schedule and logged; the next time comes all the same.
 """
 
@@ -101,45 +100,38 @@ class Schedules:
                 log.warning("schedule `%s`: trying again: %s", one.name, error)
 
     async def _fire(self, schedule: Schedule, now: float) -> None:
-        left: list[str] = []
-        last, after = schedule, following(schedule.cron, schedule.timezone, schedule.next_at)
-        while after <= now and len(left) < MISSED:
-            left.append(operation_id(last))
-            last = structs.replace(last, next_at=after)
+        last, after, missed = schedule, following(schedule.cron, schedule.timezone, schedule.next_at), 0
+        while after <= now and missed < MISSED:
+            last, missed = structs.replace(last, next_at=after), missed + 1
             after = following(schedule.cron, schedule.timezone, after)
         if after <= now:
             after = following(schedule.cron, schedule.timezone, now)
-        said = await self._start(last)
-
-        def note(store: Store) -> int | None:
-            # whoever started one of them may have died before noting it; and what one was refused another may have been granted
-            missed, id = len(left) - len(store.load(left)), operation_id(last)
-            known = structs.replace(
-                schedule, next_at=after, last_at=last.next_at, missed=schedule.missed + missed,
-                last=id if store.load([id]) else said,
-            )  # fmt: skip
-            return missed if store.set_schedule(known, schedule) else None
-
-        missed = await self._ledger.committer.call(note)
-        if missed:
+        fired = structs.replace(
+            schedule, next_at=after, last_at=last.next_at, last=operation_id(last), missed=schedule.missed + missed
+        )
+        if await self._start(schedule, fired) and missed:
             log.warning(
                 "schedule `%s`: nobody was there at %d of its times; the last was made up for", schedule.name, missed
             )
 
-    async def _start(self, schedule: Schedule) -> str:
-        id, offer = operation_id(schedule), None
+    async def _start(self, schedule: Schedule, fired: Schedule) -> bool:
+        """Rule 2; return False if somebody else has fired or changed the schedule meanwhile."""
+        id, offer = fired.last, None
         try:
             machine = await self._ledger.definition(schedule.machine)
             offer = self._worker.offer(machine.name, machine.version)
             start = Start(id, schedule.data, by=schedule.by, offer=offer, on_conflict=schedule.on_conflict)
-            await self._ledger.submit(id, start, machine)
+            await self._ledger.submit(id, start, machine, (schedule, fired))
+            return True
         except Unavailable as error:
             if not isinstance(error, Conflict) or not error.details.get("exists"):
                 raise
+            if not await self._ledger.committer.call(lambda store: bool(store.load([id]))):
+                return False  # otherwise an operation of this id was there before the schedule: it goes on
         except InterlockError as error:
             log.warning("schedule `%s`: operation `%s` was refused: %s", schedule.name, id, error)
-            return f"refused: {error}"
+            fired = structs.replace(fired, last=f"refused: {error}")
         finally:
             if offer is not None:
                 self._worker.release()
-        return id
+        return await self._ledger.committer.call(lambda store: store.set_schedule(fired, schedule))

@@ -33,7 +33,8 @@ __all__ = ["Entry", "Lease", "Page", "Progress", "Record", "Schedule", "Store", 
 class Entry(msgspec.Struct, frozen=True):
     """One decision to commit: ``facts`` led from sequence number ``expected`` (0: the operation is new) to ``snapshot``, at ``at``.
 
-    ``claims``: its claims changed.
+    ``claims``: its claims changed. ``fires``: a schedule as it is, and as it is once it has started this operation; the decision loses if
+    the schedule is another one by now.
     """
 
     snapshot: Snapshot
@@ -41,6 +42,7 @@ class Entry(msgspec.Struct, frozen=True):
     facts: tuple[Fact, ...]
     at: float
     claims: bool = False
+    fires: tuple[Schedule, Schedule] | None = None
 
 
 class Waiter(msgspec.Struct, frozen=True):

@@ -59,6 +59,7 @@ class MemoryStore:
             one = entry.snapshot.id
             before = self._snapshots.get(one)
             wins = (before.seq if before else 0) == entry.expected and (not entry.claims or self._free(looked_at))
+            wins = wins and (entry.fires is None or self.set_schedule(entry.fires[1], entry.fires[0]))
             won.append(wins)
             if wins:
                 if entry.claims:

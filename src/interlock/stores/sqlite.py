@@ -51,6 +51,8 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"""
 MOVE = """UPDATE operation SET seq=?, state=?, status=?, worker=?, queue=?, ready_at=?, timer_at=?, marks=?, snapshot=?
 WHERE id=? AND seq=?"""
 RECORD = "INSERT INTO journal (operation, seq, at, facts) VALUES ((SELECT key FROM operation WHERE id=?), ?, ?, ?)"
+FIRE = "UPDATE schedule SET schedule=? WHERE name=? AND schedule=?"
+STANDS = "SELECT 1 FROM schedule WHERE name=? AND schedule=?"
 _RECORDS = "SELECT j.position, o.id, j.seq, j.at, j.facts FROM journal j JOIN operation o ON o.key = j.operation"
 _READY = """SELECT ready_at, key FROM operation WHERE queue=? AND ready_at<=? AND machine IN ({machines})
 ORDER BY ready_at, key LIMIT ?"""
@@ -209,6 +211,8 @@ class SqliteStore:
                 if not claims.free(self._db, entry.snapshot):
                     raise _Lost
                 claims.claim(self._db, entry.snapshot)
+            if entry.fires is not None and self._db.execute(FIRE, _fired(*entry.fires)).rowcount != 1:
+                raise _Lost
         if self._beside is not None:
             self._beside(self._db, entries)
 
@@ -217,12 +221,15 @@ class SqliteStore:
         for entry, record in zip(entries, records, strict=True):
             sql, row = (MOVE, _move(entry)) if entry.expected else (START, _start(entry.snapshot))
             wins = not entry.claims or claims.free(self._db, entry.snapshot)
+            wins = wins and (entry.fires is None or bool(self._db.execute(STANDS, _fired(*entry.fires)[1:]).fetchall()))
             wins = wins and self._db.execute(sql, row).rowcount == 1
             won.append(wins)
             if wins:
                 if entry.claims:
                     claims.claim(self._db, entry.snapshot)
                 self._db.execute(RECORD, record)
+                if entry.fires is not None:
+                    self._db.execute(FIRE, _fired(*entry.fires))
                 if self._beside is not None:
                     self._beside(self._db, [entry])
         return won
@@ -291,10 +298,9 @@ class SqliteStore:
         return [read_schedule(row[0]) for row in self._rows("SELECT schedule FROM schedule ORDER BY name")]
 
     def set_schedule(self, schedule: Schedule, before: Schedule | None) -> bool:
-        sql, row = "INSERT INTO schedule VALUES (?, ?) ON CONFLICT (name) DO NOTHING", [schedule.name, encode(schedule)]
+        sql, row = "INSERT INTO schedule VALUES (?, ?) ON CONFLICT (name) DO NOTHING", (schedule.name, encode(schedule))
         if before is not None:
-            sql = "UPDATE schedule SET schedule=? WHERE name=? AND schedule=?"
-            row = [encode(schedule), schedule.name, encode(before)]
+            sql, row = FIRE, _fired(before, schedule)
         return self._transaction(lambda: self._db.execute(sql, row).rowcount == 1)
 
     def drop_schedule(self, name: str) -> bool:
@@ -417,6 +423,10 @@ def _places(snapshot: Snapshot) -> tuple[str | None, str | None, float | None, f
 
 def _marks_of(snapshot: Snapshot) -> int | None:
     return (_AWAITS * awaits(snapshot) + _OWNS * owns(snapshot)) or None
+
+
+def _fired(before: Schedule, after: Schedule) -> _Row:
+    return encode(after), before.name, encode(before)
 
 
 def _start(snapshot: Snapshot) -> _Row:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from random import Random
 from typing import Any, Protocol, cast
 
@@ -56,8 +56,14 @@ class View:
         """Commit, unless this is where the process dies or the store fails."""
         self._open("before a commit")
         won = self._store.commit(entries)
+        self._fired(entry for entry, wins in zip(entries, won, strict=True) if wins)
         self.boundary("after a commit")
         return won
+
+    def _fired(self, won: Iterable[Entry]) -> None:
+        for entry in won:
+            if entry.fires is not None:
+                self._noted(*entry.fires)
 
     def set_schedule(self, schedule: Schedule, before: Schedule | None) -> bool:
         """Write a schedule, unless this is where the process dies or the store fails."""

@@ -129,7 +129,7 @@ class Simulation:
         self.say("", what)
 
     def _noted(self, before: Schedule | None, after: Schedule | None) -> None:
-        self.schedules.append(Noted(self.now, self.store.position(), before, after))
+        self.schedules.append(Noted(self.now, before, after))
         if self.schedules[-1].fired and before is not None and after is not None:
             self.counts["times of schedules made up for or left out"] += after.missed - before.missed
             self.counts["times of schedules refused"] += after.last.startswith("refused")
@@ -206,13 +206,13 @@ class Simulation:
         self.broken += unkept(self.schedules, self._by_schedules(), self.calm_at, self.now)
         return self.broken
 
-    def _by_schedules(self) -> dict[str, tuple[str, int]]:
-        """Return what schedules started, and when; they sign with their names."""
+    def _by_schedules(self) -> dict[str, str]:
+        """Return what schedules started; they sign with their names."""
         started = {}
         for record in self.store.tail(0, 1_000_000):
             for fact in record.facts:
                 if isinstance(fact, Started) and fact.by.startswith(CLOCK) and fact.parent is None:
-                    started[fact.id] = fact.by.removeprefix(CLOCK), record.position
+                    started[fact.id] = fact.by.removeprefix(CLOCK)
         self.counts["operations of schedules"] = len(started)
         return started
 

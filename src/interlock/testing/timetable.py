@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -41,10 +41,9 @@ def random_schedule(random: Random, began: float) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class Noted:
-    """A schedule was written or dropped (``after`` is None): when, the store's position then, the row before, the row after."""
+    """A schedule was written or dropped (``after`` is None): when, the row before, the row after."""
 
     at: float
-    position: int
     before: Schedule | None
     after: Schedule | None
 
@@ -103,12 +102,12 @@ def _numbers(field: str, size: int) -> Sequence[int]:
     return [int(number) for number in field.split(",")]
 
 
-def unkept(changes: Sequence[Noted], started: Mapping[str, tuple[str, int]], calm: float, now: float) -> Iterator[str]:
+def unkept(changes: Sequence[Noted], started: Mapping[str, str], calm: float, now: float) -> Iterator[str]:
     """Yield what does not hold of schedules.
 
     Args:
         changes: every change of every schedule, in order.
-        started: by the id of each operation that a schedule asked for: the schedule's name, and the store's position then.
+        started: by the id of each operation that a schedule asked for: the schedule's name.
         calm: since when nothing has gone wrong any more, and somebody was there.
         now: the time.
     """
@@ -121,9 +120,9 @@ def unkept(changes: Sequence[Noted], started: Mapping[str, tuple[str, int]], cal
             row = own[first].after
             if row is not None:
                 yield from _period(row, own[first].at, own[first + 1 : following], until, calm, now, started, allowed)
-    for id, (name, _) in started.items():
+    for id, name in started.items():
         if id not in allowed:
-            yield f"{id} was started by schedule {name}, which names no such time while it is there"
+            yield f"{id} was started by schedule {name}, which has not fired for that time while it was there"
 
 
 def _none() -> Schedule:
@@ -137,10 +136,10 @@ def _period(
     until: float | None,
     calm: float,
     now: float,
-    started: Mapping[str, tuple[str, int]],
+    started: Mapping[str, str],
     allowed: set[str],
 ) -> Iterator[str]:
-    """Look at a schedule from when a caller wrote it until it was written anew or dropped; add the ids that it may have started."""
+    """Look at a schedule from when a caller wrote it until it was written anew or dropped; add the ids that it has started."""
     end = now if until is None else until
     if row.next_at <= since - FROZEN_SECONDS:
         yield f"schedule {row.name} was set up at {_stamp(since)} to be due at {_stamp(row.next_at)}"
@@ -155,21 +154,15 @@ def _period(
         if not slot or slot[0] != before.next_at or slot[-1] != after.last_at:
             yield f"{where} has fired for {_stamp(after.last_at)}; it was due at {', '.join(map(_stamp, slot)) or 'no time'}"
             continue
-        made = [id for at in slot[:-1] if _there(id := f"{row.name}@{_stamp(at)}", started, one)]
-        count += len(made)
-        if after.missed - before.missed != len(slot) - 1 - len(made):
-            yield (
-                f"{where} was due {len(slot)} times, which made {', '.join(made) or 'nothing'} but for the last, and says that it missed "
-                f"{after.missed - before.missed}"
-            )
+        if after.missed - before.missed != len(slot) - 1:
+            yield f"{where} was due {len(slot)} times, starts one operation, and says that it missed {after.missed - before.missed}"
         id = f"{row.name}@{_stamp(slot[-1])}"
         if after.last.startswith("refused"):
             refused += 1
-            if _there(id, started, one):
-                yield f"{where} says that {id} was refused, and it was started"
         else:
             count += 1
-            if after.last != id or not _there(id, started, one):
+            allowed.add(id)
+            if after.last != id or id not in started:
                 yield f"{where} says that it has started {after.last}, and there is no {id}"
     last = fires[-1].after if fires else row
     assert last is not None
@@ -181,12 +174,6 @@ def _period(
         yield f"schedule {row.name} is still due at {_stamp(last.next_at)}, it is {_stamp(end)}"
     if left and last.next_at != left[0]:
         yield f"schedule {row.name} is due at {_stamp(last.next_at)} next, not at {_stamp(left[0])}"
-    allowed.update(f"{row.name}@{_stamp(at)}" for at in due[: bisect_right(due, end)])
-
-
-def _there(id: str, started: Mapping[str, tuple[str, int]], noted: Noted) -> bool:
-    """Whether an operation was there when something was noted; a late worker may start it yet."""
-    return id in started and started[id][1] <= noted.position
 
 
 def _stamp(at: float) -> str:
