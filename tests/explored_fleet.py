@@ -23,7 +23,7 @@ from interlock.compute.live_migration import LiveMigration, live_migration
 from interlock.compute.rebuild import Rebuild, rebuild
 from interlock.compute.resize import Resize, resize
 from interlock.compute.shelving import Shelve, Unshelve, shelve, unshelve
-from interlock.exploring.scenario import Exploration, Start
+from interlock.exploring.scenario import Exploration, Scheduled, Start
 from interlock.interpreter.snapshot import Snapshot
 
 A, B, C, VM = "host-a", "host-b", "host-c", "vm-1"
@@ -292,6 +292,25 @@ def runs_on(fleet: Fleet) -> str | None:
 
 pictured = exploring(
     pictures.snapshot, Start(pictures.Snapshot, instance=VM, host=A, image="golden"), imaged_when_done, runs_on
+)
+
+
+def imaged_between_moves(fleet: Fleet, operations: Sequence[Snapshot]) -> str | None:
+    """There is one image if any of the times made it; and a copy was made only while nothing else was done to the guest."""
+    done = [one.id for one in operations if one.machine == "snapshot" and one.status == "succeeded"]
+    ready = [name for name, image in fleet.world.images.items() if image.ready]
+    if all(one.ended for one in operations) and len(ready) != min(len(done), 1):
+        return f"{', '.join(done) or 'none'} succeeded, and there are {fleet.world.images}"
+    busy = [one.id for one in operations if any(claim.held for claim in one.claims) and not one.ended]
+    return f"{', '.join(busy)} are at vm-1 at once" if len(busy) > 1 else None
+
+
+nightly = Scheduled(pictures.Snapshot, "* * * * *", 2, {"on_conflict": "wait"}, instance=VM, host=A, image="nightly")
+pictured_nightly = exploring(
+    lambda fleet: [pictures.snapshot(fleet), rebuild(fleet)],
+    nightly,
+    imaged_between_moves,
+    more=[Start(Rebuild, {"delay": "19s", "on_conflict": "wait"}, instance=VM, host=A)],
 )
 
 rebuilt = exploring(rebuild, Start(Rebuild, instance=VM, host=A), as_it_was)

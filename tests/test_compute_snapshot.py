@@ -8,7 +8,7 @@ import pytest
 
 from interlock.compute.hypervisor import Permit
 from interlock.compute.snapshot import Snapshot, snapshot
-from tests.explored_fleet import pictured
+from tests.explored_fleet import pictured, pictured_nightly
 from tests.moving import GUEST, RUNS_AT_A, VM, A, B, Faulty, ended, engine, finds_nothing, fleet, is_clean, says
 
 __all__ = ["fleet"]
@@ -21,6 +21,11 @@ def test_the_machine_is_clean() -> None:
 @pytest.mark.slow
 def test_no_mishap_leaves_half_an_image() -> None:
     finds_nothing(pictured, "succeeded", "failed", "cancelled")
+
+
+@pytest.mark.slow
+def test_images_by_the_clock_wait_for_what_else_is_done_to_the_guest() -> None:
+    finds_nothing(pictured_nightly, "succeeded", "failed", "cancelled", runs=280)
 
 
 async def test_a_guest_goes_on_while_its_disk_is_copied(fleet: Faulty, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from interlock.exploring.acting import Attempt, wrapped
 from interlock.exploring.plain import Stepped
 from interlock.exploring.verdict import made_actions
-from interlock.stores.contract import Entry
+from interlock.stores.contract import Entry, Schedule
 from interlock.testing.process import Killed, Process, View
 
 if TYPE_CHECKING:
@@ -98,4 +98,12 @@ class _Recorder(View):
             raise Killed
         won = self._store.commit(entries)
         self._play.committed(self._actor, [entry for entry, wins in zip(entries, won, strict=True) if wins])
+        return won
+
+    def set_schedule(self, schedule: Schedule, before: Schedule | None) -> bool:
+        if self.dead:
+            raise Killed
+        won = self._store.set_schedule(schedule, before)
+        if won:
+            self._play.noted(self._actor, schedule)
         return won

@@ -28,6 +28,7 @@ from interlock.exploring.outside import queues_of, signals_of
 from interlock.exploring.places import COMMIT, place_of
 from interlock.exploring.plain import Stepped
 from interlock.exploring.scenario import Exploration
+from interlock.exploring.starting import Starts
 from interlock.exploring.story import Line, fact_words
 from interlock.exploring.verdict import BadScenario, Violation, checked, made_world
 from interlock.exploring.watch import Hung, Watch
@@ -35,7 +36,7 @@ from interlock.interpreter.facts import Started
 from interlock.interpreter.possible import possible, signals
 from interlock.interpreter.snapshot import Ended, Queued, Snapshot, Stuck, Waiting, timer_at
 from interlock.runtime.engine import Interlock
-from interlock.stores.contract import Entry
+from interlock.stores.contract import Entry, Schedule
 from interlock.stores.memory import MemoryStore
 from interlock.testing.coverage import Follower
 from interlock.testing.process import Killed
@@ -111,9 +112,8 @@ class Play:
             self._plan.setdefault((mishap.what, mishap.number), []).append(mishap)
         self._counts: Counter[str] = Counter()
         self._signals = signals_of(exploration)
-        self._ids: dict[int, str] = {}
+        self._starts = Starts(exploration, self.store)
         self._names: dict[str, str] = {}
-        self._refused: dict[int, InterlockError] = {}
         self._seen, self._snapshots = -1, tuple[Snapshot, ...]()
         self._postponed: object = None
         self._committed = False
@@ -134,7 +134,7 @@ class Play:
     def say(self, actor: Actor | None, what: str, mishap: bool = False) -> None:
         if not self._telling:
             return
-        for number, id in self._ids.items():
+        for number, id in self._starts.ids.items():
             what = what.replace(id, f"{number + 1}")
         self.outcome.story.append(
             Line(self.now - START, actor.name if actor else "", f"*** {what}" if mishap else what)
@@ -152,11 +152,24 @@ class Play:
             first = entry.facts[0]
             # A child is started by whoever started its parent; it is no operation of the scenario.
             if isinstance(first, Started) and entry.snapshot.parent is None:
-                self._ids[int(first.by)] = entry.snapshot.id
-                if len(self.exploration.operations) > 1:
-                    self._names[entry.snapshot.id] = f"[{int(first.by) + 1}] "
+                number = self._starts.started(entry.snapshot.id, first.by)
+                if self._starts.several:
+                    self._names[entry.snapshot.id] = f"[{number + 1}] "
+            if entry.fires is not None:
+                self._starts.fired(entry.fires[1])
             self.say(actor, f"{self.name_of(entry.snapshot.id)}commits: {'; '.join(map(fact_words, entry.facts))}")
         if self.inside("committed", ("crash",)):
+            actor.die()
+            raise Killed
+
+    def noted(self, actor: Actor, schedule: Schedule) -> None:
+        self._committed = True
+        if schedule.last_at is None:
+            self.say(actor, f"notes {schedule.name}: first due at {schedule.next_at - START:,.0f} s")
+        else:
+            self._starts.fired(schedule)
+            self.say(actor, f"notes {schedule.name}: {schedule.last}")
+        if self.inside("noted", ("crash",)):
             actor.die()
             raise Killed
 
@@ -207,6 +220,7 @@ class Play:
                 if self._steps > STEPS or self._counts.total() > PLACES:
                     return self._unrest()
                 continue
+            self._starts.stop()
             resting = self._resting()
             if resting and (frozen := [one for one in self.actors if one.frozen]):
                 for one in frozen:
@@ -284,9 +298,9 @@ class Play:
             kinds.append(("wake", 0))
         if any(one.runs and one.process.loop.ready() for one in others):
             kinds.append(("other-first", 0))
-        for number, id in sorted(self._ids.items()):
+        for number, id in sorted(self._starts.ids.items()):
             snapshot = next(one for one in self._operations() if one.id == id)
-            machine = self.exploration.operations[number].definition
+            machine = self._starts.definition(number)
             if "cancel" in possible(machine, snapshot):
                 kinds.append(("cancel", number))
             for event in signals(machine, snapshot) & self._signals.keys():
@@ -351,23 +365,16 @@ class Play:
             if not process.loop.ready():
                 raise BadScenario(f"{actor.name} cannot start with these actions")
             process.step()
-        for number in range(len(self.exploration.operations)):
-            if number not in self._refused:
-                process.give(lambda interlock, number=number: self._start(interlock, number))  # type: ignore[misc]  # a default that mypy cannot see
+        for place in self._starts.asked():
+            process.give(lambda interlock, place=place: self._start(interlock, place))  # type: ignore[misc]  # a default that mypy cannot see
 
-    async def _start(self, interlock: Interlock, number: int) -> None:
-        start = self.exploration.operations[number]
-        try:
-            await interlock.start(
-                start.machine, start.fields, key=f"operation {number}", by=str(number), **start.options
-            )
-        except InterlockError as error:
-            self._refused[number] = error
-            self.say(None, f"{start!r} is refused: {error}")
+    async def _start(self, interlock: Interlock, place: int) -> None:
+        if refused := await self._starts.ask(interlock, place):
+            self.say(None, refused)
 
     def _ask(self, actor: Actor, mishap: Mishap) -> bool:
         """Give a cancel or a signal to an operation, through a process; return whether there is such a thing."""
-        id = self._ids.get(mishap.operation)
+        id = self._starts.ids.get(mishap.operation)
         verb, _, event = mishap.kind.partition("-")
         signal = self._signals.get(event)
         if id is None or not (mishap.kind == "cancel" or (verb in ("signal", "twice") and signal)):
@@ -393,11 +400,11 @@ class Play:
 
     def _nudged(self) -> bool:
         """Rule 6."""
-        for number, id in sorted(self._ids.items()):
+        for number, id in sorted(self._starts.ids.items()):
             snapshot = next(one for one in self._operations() if one.id == id)
             if not isinstance(snapshot.phase, Waiting) or timer_at(snapshot) is not None:
                 continue
-            machine = self.exploration.operations[number].definition
+            machine = self._starts.definition(number)
             events = [event for event in self._signals if event in signals(machine, snapshot)]
             runs = next((one for one in self.actors if one.runs), None)
             if not events or runs is None or self._nudges >= NUDGES:
@@ -412,23 +419,22 @@ class Play:
     def _operations(self) -> tuple[Snapshot, ...]:
         position = self.store.position()
         if position != self._seen:
-            ids = [id for _, id in sorted(self._ids.items())]
+            ids = [id for _, id in sorted(self._starts.ids.items())]
             by_id = {one.id: one for one in self.store.load(ids)}
             self._snapshots, self._seen = tuple(by_id[id] for id in ids), position
         return self._snapshots
 
     def _resting(self) -> bool:
         operations = self._operations()
-        if len(self._refused) == len(self.exploration.operations) and not operations:
-            raise BadScenario(f"no operation can be started: {self._refused[0]}")
+        if len(self._starts.refused) == len(self.exploration.operations) and not operations:
+            raise BadScenario(f"no operation can be started: {self._starts.refused[0]}")
         for one in operations:
             if isinstance(one.phase, Queued) and one.phase.queue not in self.queues:
                 served = ", ".join(f"`{queue}`" for queue in self.queues)
                 raise BadScenario(
                     f"no worker serves queue `{one.phase.queue}` (they serve {served}): name it in Exploration(queues=[...])"
                 )
-        waited_for = len(self.exploration.operations) - len(self._refused)
-        return len(operations) >= waited_for and all(isinstance(one.phase, Ended | Stuck) for one in operations)
+        return self._starts.complete() and all(isinstance(one.phase, Ended | Stuck) for one in operations)
 
     def _unrest(self) -> None:
         where = ", ".join(

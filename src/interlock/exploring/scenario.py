@@ -13,7 +13,7 @@ from interlock.exploring.mishaps import KINDS
 if TYPE_CHECKING:
     from interlock.runtime.actions import Actions
 
-__all__ = ["Exploration", "Injected", "Signal", "Start"]
+__all__ = ["Exploration", "Injected", "Scheduled", "Signal", "Start"]
 
 W = TypeVar("W")
 Answer = str | bool | None
@@ -46,14 +46,48 @@ class Start:
         self.options = dict(options or {})
         for name in ("key", "by"):
             if name in self.options:
-                raise Refused(f"Start: the explorer itself gives `{name}`; leave it out")
+                raise Refused(f"{type(self).__name__}: the explorer itself gives `{name}`; leave it out")
         self.definition = definition_of(machine)
         self.fields = fields
 
     def __repr__(self) -> str:
-        options = [repr(self.options)] if self.options else []
         fields = [f"{key}={value!r}" for key, value in self.fields.items()]
-        return f"Start({', '.join([self.definition.name, *options, *fields])})"
+        return f"{type(self).__name__}({', '.join([self.definition.name, *self._said(), *fields])})"
+
+    def _said(self) -> list[str]:
+        return [repr(self.options)] if self.options else []
+
+
+class Scheduled(Start):
+    """A schedule that every run sets up, and that is dropped when it has fired so many times.
+
+    Args:
+        machine: the machine's class, or a `Definition`.
+        cron: when, see `Interlock.schedule`. Virtual time passes quickly, but not for nothing: choose minutes rather than days.
+        times: how often it fires. A time that is refused counts too.
+        options: of `Interlock.schedule`, by name: ``{"timezone": "Europe/Berlin", "on_conflict": "wait"}``.
+        fields: the operations' data, by name.
+
+    >>> from interlock import Final, Machine, State
+    >>> class Visit(Machine[dict[str, str]], version=1):
+    ...     waiting = State(initial=True, cancel="refuse", after={"1h": "over"})
+    ...     over = Final("succeeded")
+    >>> Scheduled(Visit, "*/5 * * * *", 2, guest="ann")
+    Scheduled(visit, '*/5 * * * *', 2, guest='ann')
+    """
+
+    def __init__(
+        self, machine: type[Machine[Any]] | Definition, cron: str, times: int = 1, options: Mapping[str, Any] | None = None,
+        /, **fields: Any,
+    ) -> None:  # fmt: skip
+        super().__init__(machine, options, **fields)
+        if times < 1:
+            raise Refused(f"Scheduled: it must fire once at least, not {times} times")
+        self.cron = cron
+        self.times = times
+
+    def _said(self) -> list[str]:
+        return [repr(self.cron), str(self.times), *super()._said()]
 
 
 @dataclass(frozen=True)
@@ -75,7 +109,8 @@ class Exploration(Generic[W]):
         world: makes a fresh fake for each run. May be async. If it takes an argument, that is a function which tells the virtual time in
             seconds: give it to fakes that look at a clock.
         actions: makes the actions (one `Actions`, or several) over a world; called once for each process that a run starts.
-        operations: what every run starts.
+        operations: what every run starts; `Scheduled` stands for as many operations as it starts: the first has its place among the
+            operations, the others come after all of them.
         invariants: checked after every step: whenever an action went on, or something was committed.
         at_the_end: checked when everything is at rest and every late worker has had its say.
         signals: by name, or with data; default: every signal that the machines know, without data.
@@ -108,7 +143,9 @@ class Exploration(Generic[W]):
             raise Refused("an exploration needs operations: write operations=[Start(Machine, ...)]")
         strange = next((one for one in self.operations if not isinstance(one, Start)), None)
         if strange is not None:
-            raise Refused(f"operations: {strange!r} is no Start: write Start(Machine, ...)")
+            raise Refused(
+                f"operations: {strange!r} is no Start: write Start(Machine, ...), or Scheduled(Machine, cron, ...)"
+            )
         for name in ("world", "actions", "failure"):
             if not callable(getattr(self, name)):
                 raise Refused(f"{name}={getattr(self, name)!r}: must be a function, so that every run gets its own")
