@@ -38,13 +38,15 @@ from interlock.interpreter.snapshot import Ended, Queued, Snapshot, Stuck, Waiti
 from interlock.runtime.engine import Interlock
 from interlock.stores.contract import Entry, Schedule
 from interlock.stores.memory import MemoryStore
+from interlock.testing.checks import unruly
 from interlock.testing.coverage import Follower
 from interlock.testing.process import Killed
 
-__all__ = ["AT_REST", "RETURNS", "Outcome", "Play"]
+__all__ = ["AT_REST", "RETURNS", "RULES", "Outcome", "Play"]
 
 AT_REST = "every operation comes to rest"
 RETURNS = "every action returns or awaits"
+RULES = "interlock keeps its own rules"
 START = 1_000_000.0
 STEPS = 200_000
 PLACES = 20_000
@@ -190,6 +192,8 @@ class Play:
             self._go_on()
             if outcome.violation is None:
                 self._check(self.exploration.at_the_end)
+            if outcome.violation is None and (wrong := next(unruly(self.store), "")):
+                outcome.violation = Violation(RULES, wrong)
         except Hung:
             outcome.violation = Violation(RETURNS, f"{self._watch.where or 'an action'} did not come back")
         finally:
@@ -428,15 +432,21 @@ class Play:
         operations = self._operations()
         if len(self._starts.refused) == len(self.exploration.operations) and not operations:
             raise BadScenario(f"no operation can be started: {self._starts.refused[0]}")
+        self._served(operations)
+        return self._starts.complete() and all(isinstance(one.phase, Ended | Stuck) for one in operations)
+
+    def _served(self, operations: Sequence[Snapshot]) -> None:
         for one in operations:
             if isinstance(one.phase, Queued) and one.phase.queue not in self.queues:
                 served = ", ".join(f"`{queue}`" for queue in self.queues)
                 raise BadScenario(
                     f"no worker serves queue `{one.phase.queue}` (they serve {served}): name it in Exploration(queues=[...])"
                 )
-        return self._starts.complete() and all(isinstance(one.phase, Ended | Stuck) for one in operations)
 
     def _unrest(self) -> None:
+        self._served(
+            self.store.search(machine=None, status=(), state=None, cursor=None, limit=1_000).snapshots
+        )  # children
         where = ", ".join(
             f"{self.name_of(one.id)}is {one.status} in {one.state}"
             for one in self._operations()

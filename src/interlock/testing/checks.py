@@ -16,7 +16,7 @@ from interlock.interpreter.status import STATUS
 from interlock.stores.contract import Record, Store
 from interlock.stores.stored import standing_of
 
-__all__ = ["Acknowledged", "broken", "held_up_by_stuck"]
+__all__ = ["Acknowledged", "broken", "held_up_by_stuck", "unruly"]
 
 _ENDS = (f.Performed, f.Undone, f.AttemptFailed, f.AttemptLost, f.AttemptCut)
 
@@ -46,21 +46,34 @@ def broken(
         alive: the names of workers' sessions that still run.
         came_back: (operation, token) of every action that came back with an outcome.
     """
-    snapshots = {
-        one.id: one for one in store.search(machine=None, status=(), state=None, cursor=None, limit=1_000).snapshots
-    }
-    journals = {id: store.journal(id, 0, 100_000) for id in snapshots}
+    snapshots, journals = _committed(store)
     held_up = held_up_by_stuck(store, [*snapshots.values()])
-    yield from _together(store)
+    yield from unruly(store)
     for id, snapshot in snapshots.items():
         if id not in held_up:
             yield from _at_rest(snapshot, alive)
-        yield from _journal(snapshot, journals[id])
         yield from _clean(snapshot, journals[id], things)
         yield from _own(id, journals[id], came_back)
+    yield from _kept(told, snapshots, journals)
+
+
+def unruly(store: Store) -> Iterator[str]:
+    """Yield what should never have been committed, whoever performs what and whatever goes wrong.
+
+    That is: a claim that more hold than may, a parent that does not wait for its children, two attempts at once, a change of status that
+    there is not, a start before its time, a state that the plan of the start had not named, a snapshot that is not what its journal says.
+    """
+    snapshots, journals = _committed(store)
+    yield from _together(store)
+    for id, snapshot in snapshots.items():
+        yield from _journal(snapshot, journals[id])
         yield from _not_before(id, journals[id])
         yield from _as_planned(store, journals[id])
-    yield from _kept(told, snapshots, journals)
+
+
+def _committed(store: Store) -> tuple[Mapping[str, Snapshot], Mapping[str, Sequence[Record]]]:
+    found = store.search(machine=None, status=(), state=None, cursor=None, limit=1_000).snapshots
+    return {one.id: one for one in found}, {one.id: store.journal(one.id, 0, 100_000) for one in found}
 
 
 def held_up_by_stuck(store: Store, snapshots: Sequence[Snapshot]) -> set[str]:
